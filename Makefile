@@ -1,0 +1,44 @@
+# make demo    data, fit, evaluation, report and the page, from nothing
+# make test    the tests            make check   lint, types, layers
+# make fix     format and mend      make bench   the README's numbers
+# make env     the environment alone; every target makes it when it is missing
+.PHONY: env demo test check fix bench clean
+.DEFAULT_GOAL := demo
+
+BIN := .venv/bin
+STAMP := .venv/.made
+# Threads that spin while they wait bring a busy machine to a halt.
+export OMP_WAIT_POLICY := PASSIVE
+
+env: $(STAMP)
+
+# torch first and pinned, so that nothing else decides which build comes; then everything at the versions tried here.
+$(STAMP): pyproject.toml constraints.txt
+	python3 -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,language,dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/tailwise demo $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(STAMP)
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench_quality.py
+	$(BIN)/python benchmarks/bench_fit.py
+	$(BIN)/python benchmarks/bench_serve.py
+
+clean:
+	rm -rf .venv build tailwise-demo

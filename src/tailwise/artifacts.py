@@ -1,0 +1,164 @@
+"""
+Model folders: written beside their place, moved there in one step, checked when they are opened.
+
+    MODEL/
+      manifest.json       version, created, seed, data hash, sha256 and size of every file, metrics, notes
+      pipeline.toml
+      <component>/        config.json, *.safetensors, *.onnx, *.parquet
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from polars.exceptions import PolarsError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tailwise.errors import ArtifactError, UnavailableError
+
+FORMAT = 1
+"""Raised when a folder of an older format can no longer be read."""
+MANIFEST = "manifest.json"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write named arrays to one safetensors file."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """
+    Named arrays from a safetensors file.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); fit the model again") from error
+
+
+@contextmanager
+def writing(target: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
+    """
+    A fresh folder to fill; it replaces ``target`` in one step when the block ends well, and goes when it does not.
+
+    ``manifest`` gets the format and a checksum of every file added. A crash at any moment leaves the old model whole.
+
+    Raises:
+        ArtifactError: Something else than a model stands there; it is left alone.
+        UnavailableError: The disk is full, read-only or otherwise refuses; the old model stands.
+    """
+    target = target.resolve()  # what a link points to is replaced, not the link
+    try:
+        _refuse_other(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UnavailableError(f"cannot write beside {target}: {error.strerror}") from error
+    try:
+        yield fresh
+        files = {
+            str(path.relative_to(fresh)): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+            for path in sorted(fresh.rglob("*"))
+            if path.is_file()
+        }
+        text = json.dumps({**manifest, "format": FORMAT, "files": files}, indent=2, sort_keys=True)
+        (fresh / MANIFEST).write_text(text, encoding="utf-8")
+        fresh.chmod(0o755)
+        _sync(fresh)
+        _swap(fresh, target)
+    except (OSError, SafetensorError, PolarsError) as error:  # polars wraps what the disk answers
+        why = getattr(error, "strerror", None) or str(error)
+        raise UnavailableError(f"{target} was not saved: {why}; the old model, if any, still stands") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """
+    The manifest of a model folder, after every file was compared with its checksum.
+
+    Raises:
+        ArtifactError: No such folder, another format, or a file that is missing, short or changed; says which.
+
+    Cost: reads every file once.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder} is not a model folder: it has no {MANIFEST}; make one with: tailwise fit")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = manifest["format"]
+        if found != FORMAT:
+            raise ArtifactError(f"{folder} has format {found}, but this version reads {FORMAT}; fit the model again")
+        files = {str(name): (facts["bytes"], facts["sha256"]) for name, facts in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); fit the model again") from error
+    for name, (size, digest) in files.items():
+        _check_file(folder / name, size, digest)
+    return manifest
+
+
+def _check_file(path: Path, size: int, digest: str) -> None:
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing; copy the whole folder, or fit the model again")
+    if path.stat().st_size != size:
+        raise ArtifactError(f"{path} has {path.stat().st_size} bytes, but the manifest says {size}; copy it again")
+    try:
+        same = sha256_of(path) == digest
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}; copy it again") from error
+    if not same:
+        raise ArtifactError(f"{path} does not match its checksum; copy it again, or fit the model again")
+
+
+def _refuse_other(target: Path) -> None:
+    """Replacing deletes what was there, so only a model folder or an empty one is ever replaced."""
+    if target.exists() and not (target / MANIFEST).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise ArtifactError(f"{target} is there and is no model folder; choose another place, or remove it first")
+
+
+def _sync(folder: Path) -> None:
+    """Flush files and folders to the disk, so that the swap never shows a half-written model."""
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _swap(fresh: Path, target: Path) -> None:
+    """Put ``fresh`` in the place of ``target``; what was there ends up under the name ``fresh``."""
+    if not target.exists():
+        fresh.rename(target)
+        return
+    # One system call exchanges both names (Linux 3.15+); elsewhere two renames are as near as one gets.
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, flag = -100, 2
+    if exchange and exchange(at_cwd, os.fsencode(fresh), at_cwd, os.fsencode(target), flag) == 0:
+        return
+    old = fresh.with_name(f"{fresh.name}.old")
+    target.rename(old)
+    fresh.rename(target)
+    old.rename(fresh)

@@ -1,0 +1,164 @@
+"""The command: parses, sets threads, calls, prints. Nothing heavy is imported before the verb is known."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = frozenset({"serve", "rank"})
+"""Verbs whose work is many small products: a second thread would only wait."""
+
+VERBS = {
+    "demo": "tailwise.cli.live:demo",
+    "data": "tailwise.cli.tables:get_data",
+    "validate": "tailwise.cli.tables:validate_folder",
+    "fit": "tailwise.cli.models:fit_model",
+    "rank": "tailwise.cli.models:rank_requests",
+    "evaluate": "tailwise.cli.models:evaluate_model",
+    "compare": "tailwise.cli.models:compare_reports",
+    "serve": "tailwise.cli.live:serve_model",
+    "doctor": "tailwise.cli.live:doctor",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Returns:
+        0 when it did what was asked, 1 when it failed, 2 when it was asked wrongly.
+    """
+    options = parser().parse_args(argv)
+    _pin_threads(options.verb)
+    from tailwise.errors import TailwiseError
+
+    module, _, function = VERBS[options.verb].partition(":")
+    try:
+        code: int = getattr(import_module(module), function)(options)
+    except TailwiseError as error:
+        if options.debug:
+            raise
+        return _fail(str(error))
+    except BrokenPipeError:  # the reader of our output went away, as ``head`` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+    except ModuleNotFoundError as error:
+        if options.debug:
+            raise
+        return _fail(f"{error.name} is not installed: pip install 'tailwise[train,language]'; see: tailwise doctor")
+    except Exception as error:  # a bug still gets one line, and the traceback on request
+        if options.debug:
+            raise
+        return _fail(f"unforeseen {type(error).__name__}: {error}; add --debug for the traceback")
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their options."""
+    top = argparse.ArgumentParser(
+        prog="tailwise",
+        description="A re-ranking engine for recommender systems and search.",
+        epilog="Start with: tailwise demo. Every command has --help with an example.",
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    demo = _verb(verbs, "demo", "public data, fit, evaluation against baselines, page", "tailwise demo --no-serve")
+    demo.add_argument("--port", type=int, default=8000, help="of the page (default: 8000)")
+    demo.add_argument("--no-serve", action="store_true", help="stop after the report")
+    demo.add_argument("--out", type=Path, default=Path("tailwise-demo"), help="folder for data, model and report")
+    demo.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+
+    data = _verb(verbs, "data", "get a public data set", "tailwise data get ml-100k data/ml-100k")
+    data.add_argument("what", choices=["get"], help="what to do")
+    data.add_argument("name", metavar="NAME", help="of the data set: ml-100k")
+    data.add_argument("folder", metavar="DIR", type=Path, help="where to put it")
+
+    validate = _verb(verbs, "validate", "check a data folder", "tailwise validate data/shop")
+    validate.add_argument("folder", metavar="DIR", type=Path, help="with events, items and so on")
+
+    fit = _verb(verbs, "fit", "fit a pipeline", "tailwise fit data/shop --out models/shop --until 2026-01-01")
+    fit.add_argument("folder", metavar="DIR", type=Path, help="data folder")
+    fit.add_argument("--out", metavar="MODEL", type=Path, required=True, help="model folder to write")
+    fit.add_argument("--config", metavar="FILE.toml", type=Path, help="pipeline (default: the built-in one)")
+    fit.add_argument("--until", metavar="TIME", help="use events before this: seconds since epoch, or ISO 8601")
+    fit.add_argument("--holdout", choices=["last"], help="leave each person's last event out, to evaluate on it")
+    fit.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+
+    rank = _verb(verbs, "rank", "answer requests in bulk", "tailwise rank models/shop --requests r.jsonl --out a.jsonl")
+    rank.add_argument("model", metavar="MODEL", type=Path, help="model folder")
+    rank.add_argument("--requests", metavar="R.jsonl", type=Path, required=True, help="one request a line")
+    rank.add_argument("--out", metavar="RANKED.jsonl", type=Path, required=True, help="one answer a line")
+    rank.add_argument("--explain", action="store_true", help="with the first-stage order and the history")
+    rank.add_argument("--state", metavar="URL", default="memory://", help="events since the fit (default: none)")
+
+    evaluate = _verb(
+        verbs, "evaluate", "measure beside baselines", "tailwise evaluate models/shop data/shop --split last"
+    )
+    evaluate.add_argument("model", metavar="MODEL", type=Path, help="model folder")
+    evaluate.add_argument("folder", metavar="DIR", type=Path, help="data folder")
+    evaluate.add_argument(
+        "--split", choices=["time", "last", "cold"], help="default: as the model was held out, or last"
+    )
+    evaluate.add_argument(
+        "--at", metavar="TIME", help="cut of the time split (default: the model's, or 80 %% of events)"
+    )
+    evaluate.add_argument("--out", metavar="REPORT_DIR", type=Path, help="write JSON, Markdown and HTML there")
+    evaluate.add_argument("--people", type=int, metavar="N", help="judge at most N people, drawn by the seed")
+    evaluate.add_argument("--seed", type=int, default=0, help="of baselines and draws (default: 0)")
+
+    compare = _verb(verbs, "compare", "paired tests between reports", "tailwise compare reports/a reports/b")
+    compare.add_argument(
+        "reports", metavar="REPORT", type=Path, nargs="+", help="report folder; the first is the reference"
+    )
+
+    serve = _verb(verbs, "serve", "the HTTP service and the page", "tailwise serve models/shop --port 8000")
+    serve.add_argument("model", metavar="MODEL", type=Path, help="model folder")
+    serve.add_argument("--port", type=int, default=8000, help="default: 8000")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    serve.add_argument("--state", metavar="URL", help="memory:// or sqlite:///PATH (default: a file beside the model)")
+    serve.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+
+    doctor = _verb(verbs, "doctor", "versions, extras, threads, model files", "tailwise doctor models/shop")
+    doctor.add_argument("model", metavar="MODEL", type=Path, nargs="?", help="model folder to check")
+    return top
+
+
+class _Version(argparse.Action):
+    """The version, looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(message=f"tailwise {version('tailwise')}\n")
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, does: str, example: str
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"example: {example}")
+    verb.add_argument(
+        "--debug", action="store_true", help="print the traceback of a failure, and what happens on the way"
+    )
+    return verb
+
+
+def _pin_threads(verb: str) -> None:
+    """Matrix libraries read these when they are first imported, which is after this."""
+    wanted = os.environ.get("TAILWISE_THREADS") or ("1" if verb in ONE_THREAD else str(len(os.sched_getaffinity(0))))
+    for variable in THREAD_VARIABLES:
+        os.environ.setdefault(variable, wanted)
+    # Threads that spin while they wait bring a busy machine to a halt.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _fail(message: str) -> int:
+    print(f"tailwise: {message}", file=sys.stderr)  # noqa: T201  this is where the command speaks
+    return 1

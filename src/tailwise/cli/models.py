@@ -1,0 +1,176 @@
+"""``fit``, ``rank``, ``evaluate`` and ``compare``: models and what they are worth."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tailwise.cli.progress import Progress, say
+from tailwise.errors import ConfigError, RequestError, UnavailableError
+
+if TYPE_CHECKING:
+    from tailwise.data.load import Dataset
+    from tailwise.data.split import Split
+    from tailwise.evaluate.results import Report
+    from tailwise.pipeline import Engine
+
+
+def fit_model(options: argparse.Namespace) -> int:
+    """Fit and save."""
+    from tailwise.data.load import load
+    from tailwise.learn.fit import fit
+
+    until = None if options.until is None else seconds(options.until)
+    checkpoints = options.out.with_name(f".{options.out.name}.checkpoints")
+    with Progress() as report:
+        engine = fit(
+            load(options.folder),
+            options.config,
+            until=until,
+            holdout=options.holdout,
+            seed=options.seed,
+            checkpoints=checkpoints,
+            report=report,
+        )
+    engine.save(options.out)
+    shutil.rmtree(checkpoints, ignore_errors=True)  # and what fits with other settings left, when interrupted
+    summary(engine)
+    say(f"saved {options.out} in {engine.manifest['seconds']} s; next: tailwise serve {options.out}")
+    return 0
+
+
+def rank_requests(options: argparse.Namespace) -> int:
+    """Answer one request a line; nothing is written unless every line could be answered."""
+    from tailwise.pipeline import Engine
+    from tailwise.serve.wire import decode_request, encode_answer
+
+    engine = Engine.open(options.model, state=options.state)
+    fresh = options.out.with_name(f".{options.out.name}.new")
+    try:
+        lines = options.requests.read_bytes().splitlines()
+        with fresh.open("wb") as out, Progress() as report:
+            for number, line in enumerate(lines, start=1):
+                report("rank", number, len(lines))
+                if line.strip():
+                    try:
+                        answer = engine.answer(decode_request(line))
+                    except RequestError as error:
+                        raise RequestError(f"{options.requests} line {number}: {error}") from error
+                    out.write(encode_answer(engine, answer, explain=options.explain) + b"\n")
+        fresh.replace(options.out)
+    except OSError as error:
+        raise UnavailableError(f"{error.filename or options.out}: {error.strerror}") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    return 0
+
+
+def evaluate_model(options: argparse.Namespace) -> int:
+    """Measure, print the table, write the report."""
+    from tailwise.data.load import load
+    from tailwise.pipeline import Engine
+
+    engine, data = Engine.open(options.model), load(options.folder)
+    split = chosen_split(options, engine, data)
+    with Progress() as progress:
+        engine = unspoilt(engine, split, progress)
+        report = measured(engine, split, seed=options.seed, most=options.people, progress=progress)
+    show(report, options.out, seed=options.seed)
+    return 0
+
+
+def compare_reports(options: argparse.Namespace) -> int:
+    """Paired tests of every report against the first."""
+    from tailwise.evaluate import compare
+
+    if len(options.reports) < 2:
+        raise ConfigError("compare needs at least two reports; make one with: tailwise evaluate MODEL DIR --out REPORT")
+    say(compare.comparison_table(compare.compare_reports(options.reports)))
+    return 0
+
+
+def chosen_split(options: argparse.Namespace, engine: Engine, data: Dataset) -> Split:
+    """The split that was asked for; by default the one that the model was held out for."""
+    from tailwise.data.split import split_cold, split_last, split_time
+
+    until = engine.manifest.get("until")
+    kind = options.split or ("time" if until is not None else "last")
+    if kind == "last":
+        return split_last(data)
+    if kind == "cold":
+        return split_cold(data, seed=options.seed)
+    return split_time(data, at=until if options.at is None else seconds(options.at))
+
+
+def unspoilt(engine: Engine, split: Split, progress: Progress) -> Engine:
+    """The engine when it learned from exactly the training part; else its pipeline, fitted on that part anew."""
+    from tailwise.config import PipelineConfig
+    from tailwise.data.split import check_leak
+    from tailwise.learn.fit import fit
+
+    check_leak(split)
+    if split.train.digest() == engine.manifest.get("data_sha256"):
+        return engine
+    say(f"the model did not learn from exactly the training part of the {split.name} split: fitting it anew")
+    config = PipelineConfig.model_validate(engine.manifest["pipeline"])
+    return fit(split.train, config, seed=int(engine.manifest.get("seed", 0)), report=progress)
+
+
+def measured(engine: Engine, split: Split, *, seed: int, most: int | None, progress: Progress) -> Report:
+    """The figures of an engine that has not seen the test part."""
+    from tailwise.evaluate.run import evaluate
+
+    report = evaluate(engine, split, seed=seed, most=most, report=progress)
+    notes = engine.manifest.get("metrics", {}).get("fusion", {})
+    if "decision" in notes:
+        report = replace(report, notes=(*report.notes, f"Fusion of the sources: {notes['decision']}."))
+    return report
+
+
+def show(report: Report, out: Path | None, *, seed: int) -> None:
+    """Print the table, and write the report where one is wanted."""
+    from tailwise.evaluate.report import table, write_report
+
+    say(table(report, seed=seed))
+    for note in report.notes:
+        say(note)
+    if out is not None:
+        for path in write_report(report, out, seed=seed):
+            say(f"wrote {path}")
+
+
+def summary(engine: Engine) -> None:
+    """What a fit found and chose."""
+    counts, choices = engine.manifest["counts"], engine.manifest["choices"]
+    say(f"{counts['people']:,} people, {counts['items']:,} items, {counts['events']:,} events")
+    again = "are not shown again" if choices["exclude_seen"] else "may be shown again"
+    say(f"{choices['repeat_rate']:.1%} of events repeat an item: items that a person has had {again}")
+    for stage, notes in engine.manifest["metrics"].items():
+        for name, value in notes.items():
+            say(f"  {stage}: {name} {value}")
+
+
+def seconds(text: str) -> float:
+    """
+    A moment as people type it, in seconds since epoch.
+
+    Raises:
+        ConfigError: It is neither a number nor ISO 8601.
+
+    >>> seconds("1970-01-02")
+    86400.0
+    """
+    from datetime import UTC, datetime
+
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"time is {text!r}, but it must be seconds since epoch or ISO 8601, as 2026-01-31") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,162 @@
+"""
+Settings: a pipeline as data (TOML) and what the environment says. Read once at the edge, passed down.
+
+A pipeline names its sources (``[[retrieve]]``) and its steps (``[[stage]]``) in order. A step's own settings stand
+beside its name; the class that the registry finds under the name checks them.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tailwise.errors import ConfigError
+
+C = TypeVar("C", bound=BaseModel)
+
+
+class Closed(BaseModel):
+    """What every settings class is: frozen, and closed to names that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Step(Closed):
+    """One named component of a pipeline with its own settings."""
+
+    name: str
+    """In the registry, or an installed entry point of group ``tailwise.stages``."""
+    keep: Annotated[int, Field(ge=1)] | None = None
+    """Rows that go on after this step; None keeps all."""
+    deadline_ms: Annotated[float, Field(gt=0)] | None = None
+    """A later answer is dropped: the previous order stands and the trace says so."""
+    k: Annotated[int, Field(ge=1)] = 200
+    """Candidates that a source gives; steps ignore it."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Everything else that the TOML table holds."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_settings(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or "settings" in raw:
+            return raw
+        own = {key: value for key, value in raw.items() if key in cls.model_fields}
+        return {**own, "settings": {key: value for key, value in raw.items() if key not in cls.model_fields}}
+
+    def table(self) -> dict[str, Any]:
+        """The TOML table that gives this step back."""
+        own = self.model_dump(exclude={"settings"}, exclude_none=True, exclude_defaults=True)
+        return {"name": self.name, **own, **self.settings}
+
+
+class EncodeConfig(Closed):
+    """How texts become vectors."""
+
+    model: str = "all-MiniLM-L6-v2"
+    """A Hugging Face name, a folder, ``multilingual`` (16 languages, Chinese among them) or ``hash`` (no model)."""
+    columns: tuple[str, ...] = ()
+    """Item columns that make the text, in order; empty takes every text column that the items have."""
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 64
+    """Longer texts are cut, in tokens."""
+    whiten_dim: Annotated[int, Field(ge=1)] = 128
+    """Width after whitening; never more than the encoder gives or the items support."""
+
+
+class PipelineConfig(Closed):
+    """A pipeline: what embeds, what retrieves, what ranks, in order."""
+
+    encode: EncodeConfig = EncodeConfig()
+    retrieve: tuple[Step, ...] = (
+        Step(name="popular", k=100),
+        Step(name="ease", k=200),
+        Step(name="als", k=100),
+        Step(name="item_knn", k=100),
+        Step(name="text", k=50),
+        Step(name="sequence", k=200),
+    )
+    stage: tuple[Step, ...] = (
+        Step(name="fusion"),
+        Step(name="mmr"),
+        Step(name="exposure"),
+        Step(name="rules"),
+        Step(name="reasons"),
+    )
+    exclude_seen: bool | None = None
+    """Whether what a person has had may be shown again; None lets the fit look at how often people come back."""
+    max_history: Annotated[int, Field(ge=1)] = 200
+    """Newest events of a person that are used."""
+    tail_cut: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of items, by training events, that count as popular; the rest is the long tail."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """
+        A pipeline from a TOML file.
+
+        Raises:
+            ConfigError: The file is missing, is not TOML, or holds a setting that is unknown or out of range.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+        for step in [*_tables(raw, "retrieve"), *_tables(raw, "stage")]:
+            if isinstance(step.get("file"), str):  # as people mean it: beside the pipeline, wherever that is read from
+                step["file"] = str(path.parent / step["file"])
+        return settings_of(cls, raw, where=str(path))
+
+    def write(self, path: Path) -> None:
+        """Write the TOML that ``read`` gives back."""
+        raw = self.model_dump(exclude_none=True, exclude={"retrieve", "stage"})
+        raw |= {"retrieve": [s.table() for s in self.retrieve], "stage": [s.table() for s in self.stage]}
+        path.write_text(tomli_w.dumps(raw), encoding="utf-8")
+
+
+def settings_of(cls: type[C], raw: dict[str, Any], *, where: str) -> C:
+    """
+    Check raw settings against their class.
+
+    Raises:
+        ConfigError: names the place, the setting, the value and the rule, for the first that is wrong.
+    """
+    try:
+        return cls.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(cls.model_fields) if len(first["loc"]) == 1 else "see the reference"
+            raise ConfigError(f"{where}: {setting} is not a setting; known: {known}") from error
+        raise ConfigError(f"{where}: {setting} is {first.get('input')!r}, but: {first['msg']}") from error
+
+
+def _tables(raw: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The tables of an array of tables; what is none is left to the check."""
+    found = raw.get(name)
+    return [table for table in found if isinstance(table, dict)] if isinstance(found, list) else []
+
+
+class Settings(Closed):
+    """What the environment says. Only ``cli`` and ``serve.app`` read it."""
+
+    cache: Path
+    """Exported encoders, embeddings and downloads; safe to delete."""
+    threads: Annotated[int, Field(ge=1)]
+    """Of the matrix libraries, per process."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """``TAILWISE_CACHE`` and ``TAILWISE_THREADS``; defaults: the user's cache folder, and every core."""
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        raw = {
+            "cache": os.environ.get("TAILWISE_CACHE", home / "tailwise"),
+            "threads": os.environ.get("TAILWISE_THREADS", len(os.sched_getaffinity(0))),
+        }
+        return settings_of(cls, raw, where="environment")

@@ -1,0 +1,195 @@
+"""
+The items that a model knows: their ids, columns, popularity and vectors, as arrays to gather from.
+
+Every array has one row more than there are items: the last one stands for "not known", so that row -1 gathers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tailwise.artifacts import load_arrays, save_arrays
+from tailwise.errors import ArtifactError, ShapeError
+from tailwise.types import Column, Floats, Ids, Rows, ids_of
+
+MULTI_VALUED = ("genres", "tags", "categories")
+MOST_LABELS = 128
+"""Labels kept of a multi-valued column, the most frequent first; the rest is too rare to steer by."""
+
+
+class Catalogue:
+    """
+    Facts about M items (``types.Facts``).
+
+    Columns: ``row`` int64; ``popularity`` float32 events in training; ``recent`` float32 quantile of popularity
+    now, in [0, 1]; ``tail`` bool, outside the most popular; ``vector`` (D,) float32 of unit length, zeros where an
+    item has no text; and every other column of the items file: numbers as float32 (NaN unknown), multi-valued ones as
+    bool over ``labels[name]``, everything else as str (None unknown). A column of the items file that is called like
+    one of the first five is kept in ``frame`` and nowhere else.
+
+    Args:
+        frame: One row an item with unique ``item_id``; other columns as they come.
+        popularity: (M,) events in training.
+        recent: (M,) the same, decayed with age.
+        vectors: (M, D) unit rows, zeros where there is no text.
+        tail_cut: Share of items, by popularity, outside the long tail.
+    """
+
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        *,
+        popularity: Floats,
+        recent: Floats,
+        vectors: Floats,
+        tail_cut: float,
+    ) -> None:
+        for name, array in (("popularity", popularity), ("recent", recent), ("vectors", vectors)):
+            if len(array) != frame.height:
+                raise ShapeError(f"{name} has {len(array)} rows, but there are {frame.height} items")
+        self.frame = frame
+        self.item_ids: Ids = ids_of(frame["item_id"].to_list())
+        self.tail_cut = tail_cut
+        self._index: dict[str, int] = {item_id: row for row, item_id in enumerate(self.item_ids)}
+        self._arrays: dict[str, Column] = {
+            "row": np.append(np.arange(len(self), dtype=np.int64), -1),
+            "popularity": np.append(popularity, np.nan).astype(np.float32),
+            "recent": np.append(_quantiles(recent), np.nan).astype(np.float32),
+            "tail": np.append(tail_of(popularity, tail_cut), True),
+            "vector": np.vstack([vectors, np.zeros((1, vectors.shape[1]), np.float32)]).astype(np.float32),
+        }
+        self._decayed = recent
+        self.labels: dict[str, tuple[str, ...]] = {}
+        for series in frame.drop("item_id").iter_columns():
+            if series.name not in self._arrays:
+                self._arrays[series.name] = self._column(series)
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Columns that can be asked for."""
+        return frozenset(self._arrays)
+
+    def rows(self, item_ids: Iterable[str]) -> Rows:
+        """Catalogue rows of items, -1 where unknown, (N,)."""
+        find = self._index.get
+        return np.fromiter((find(item_id, -1) for item_id in item_ids), np.int64)
+
+    def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
+        """Columns of any items, each (N, …)."""
+        return self.at(self.rows(item_ids), names)
+
+    def at(self, rows: Rows, names: Iterable[str]) -> Mapping[str, Column]:
+        """Columns by row; -1 gives each column's "not known"."""
+        return {name: self._arrays[name][rows] for name in names}
+
+    @cached_property
+    def popularity(self) -> Floats:
+        """(M,) events in training."""
+        return np.asarray(self._arrays["popularity"][:-1], np.float32)
+
+    @cached_property
+    def tail(self) -> NDArray[np.bool_]:
+        """(M,) outside the most popular items."""
+        return np.asarray(self._arrays["tail"][:-1], bool)
+
+    @cached_property
+    def vectors(self) -> Floats:
+        """(M, D) unit rows, zeros where an item has no text."""
+        return np.asarray(self._arrays["vector"][:-1], np.float32)
+
+    def title(self, row: int) -> str:
+        """What people call the item: its title, else its id."""
+        title = self._arrays["title"][row] if "title" in self._arrays else None
+        return title if isinstance(title, str) else str(self.item_ids[row])
+
+    def save(self, folder: Path) -> None:
+        """Write the items and their arrays."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.frame.write_parquet(folder / "items.parquet")
+        save_arrays(
+            folder / "items.safetensors",
+            popularity=self.popularity,
+            recent=np.asarray(self._decayed, np.float32),
+            vectors=self.vectors,
+            tail_cut=np.array([self.tail_cut]),
+        )
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """
+        Read what ``save`` wrote.
+
+        Raises:
+            ArtifactError: A file is missing or damaged.
+        """
+        try:
+            frame = pl.read_parquet(folder / "items.parquet")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ArtifactError(f"{folder / 'items.parquet'} cannot be read ({error}); fit the model again") from error
+        arrays = load_arrays(folder / "items.safetensors")
+        return cls(
+            frame,
+            popularity=arrays["popularity"],
+            recent=arrays["recent"],
+            vectors=arrays["vectors"],
+            tail_cut=float(arrays["tail_cut"][0]),
+        )
+
+    def _column(self, series: pl.Series) -> Column:
+        """One column of the items file in the form that steps expect, with the row for "not known"."""
+        if series.name in MULTI_VALUED:
+            lists = _as_text(series).fill_null("").str.split("|").list.eval(pl.element().str.strip_chars())
+            self.labels[series.name] = _most_frequent(lists)
+            hot = np.zeros((len(series) + 1, len(self.labels[series.name])), bool)
+            column_of = {label: column for column, label in enumerate(self.labels[series.name])}
+            pairs = [(r, column_of[v]) for r, values in enumerate(lists.to_list()) for v in values if v in column_of]
+            if pairs:
+                hot[tuple(np.array(pairs).T)] = True
+            return hot
+        if series.dtype.is_numeric() or series.dtype == pl.Boolean:
+            return np.append(series.cast(pl.Float32).fill_null(float("nan")).to_numpy(), np.float32("nan"))
+        return ids_of([*_as_text(series).to_list(), None])
+
+
+def tail_of(popularity: NDArray[Any], cut: float) -> NDArray[np.bool_]:
+    """
+    Which items lie outside the most popular ``cut`` of the catalogue, (M,).
+
+    Ties go to the earlier row.
+
+    >>> tail_of(np.array([5, 9, 1, 1, 0]), 0.4).tolist()
+    [False, False, True, True, True]
+    """
+    tail = np.ones(len(popularity), bool)
+    tail[np.argsort(-popularity, kind="stable")[: round(cut * len(popularity))]] = False
+    return tail
+
+
+def _as_text(series: pl.Series) -> pl.Series:
+    """Any column as str; a list as its values with ``|`` between."""
+    if isinstance(series.dtype, pl.List | pl.Array):
+        return series.cast(pl.List(pl.String)).list.join("|", ignore_nulls=True)
+    return series.cast(pl.String, strict=False)
+
+
+def _quantiles(values: Floats) -> Floats:
+    """Share of items with a smaller value, (M,) in [0, 1)."""
+    return (np.searchsorted(np.sort(values), values) / max(len(values), 1)).astype(np.float32)
+
+
+def _most_frequent(lists: pl.Series) -> tuple[str, ...]:
+    counts = lists.explode().value_counts(sort=True)
+    ordered: Sequence[str] = counts.sort(["count", counts.columns[0]], descending=[True, False])[
+        counts.columns[0]
+    ].to_list()
+    return tuple(label for label in ordered if label)[:MOST_LABELS]

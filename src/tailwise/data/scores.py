@@ -1,0 +1,72 @@
+"""Scores of a whole catalogue to slates and columns: what every source does with its (M,) scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailwise.types import Floats, Ids, Request, Rows, Slate
+
+
+def top_rows(scores: Floats, k: int, excluded: Rows) -> Rows:
+    """
+    Rows of the ``k`` highest scores that are not excluded, best first.
+
+    Args:
+        scores: (M,) one an item; NaN and -inf are never taken.
+        k: Rows wanted; fewer come when fewer may be taken.
+        excluded: Rows that must not be taken.
+
+    Returns:
+        (≤ k,) int64. Ties go to the earlier row.
+
+    Cost: O(M + k log k).
+
+    >>> top_rows(np.array([0.1, 0.9, 0.5, 0.9], np.float32), 2, np.array([1])).tolist()
+    [3, 2]
+    """
+    allowed = np.where(np.isnan(scores), -np.inf, scores)
+    allowed[excluded] = -np.inf
+    k = min(k, len(allowed))
+    if k == 0:
+        return np.empty(0, np.int64)
+    # Everything that ties with the k-th is a candidate, so that ties go to the earlier row and not to chance.
+    worst = np.partition(allowed, len(allowed) - k)[len(allowed) - k]
+    rows = np.flatnonzero((allowed >= worst) & (allowed > -np.inf))
+    return rows[np.argsort(-allowed[rows], kind="stable")[:k]]
+
+
+def best_slate(scores: Floats, k: int, request: Request, item_ids: Ids) -> Slate:
+    """A source's answer from its (M,) scores of the whole catalogue: the best that the request may be shown."""
+    rows = top_rows(scores, k, request.excluded)
+    return Slate(item_ids[rows], scores[rows], {"row": rows})
+
+
+def at_rows(scores: Floats, rows: Rows) -> Floats:
+    """(M,) scores of the catalogue at (N,) rows; NaN at row -1."""
+    return np.where(rows >= 0, scores[rows], np.float32("nan")).astype(np.float32)
+
+
+def gains(scores: Floats, targets: Rows, seen: Sequence[Rows], *, k: int = 10) -> NDArray[np.float64]:
+    """
+    What each person's target earns: NDCG@k with one relevant item, by which components choose their settings.
+
+    Args:
+        scores: (J, M) one row a person. Changed in place: what was seen becomes -inf.
+        targets: (J,) rows.
+        seen: Rows that must not be shown, a person each; the target itself competes even when it was seen.
+        k: Positions that count.
+
+    Returns:
+        (J,) ``1 / log2(rank + 1)`` within the first k, else 0; items that tie with the target count half. A target
+        whose score is NaN earns 0: a model that has broken down is not the best one.
+    """
+    people = np.arange(len(targets))
+    wanted = scores[people, targets][:, None]
+    for person, rows in enumerate(seen):
+        scores[person, rows] = -np.inf
+    scores[people, targets] = -np.inf
+    ahead = (scores > wanted).sum(1) + (scores == wanted).sum(1) / 2  # from 0
+    return np.where((ahead < k) & ~np.isnan(wanted[:, 0]), 1 / np.log2(ahead + 2), 0.0)

@@ -1,0 +1,48 @@
+"""
+The error tree: every error that Tailwise raises on purpose.
+
+    TailwiseError
+    ├── UserError             the caller can mend it (exit 1, HTTP 4xx)
+    │   ├── ConfigError       a setting, a pipeline or a rules file
+    │   ├── DataError         a data folder, a file, a row, a value
+    │   ├── RequestError      one request: a field, a size, a value
+    │   ├── ShapeError        arrays that do not fit each other
+    │   └── ArtifactError     a model folder: missing, damaged, another version
+    └── UnavailableError      something outside is missing (exit 1, HTTP 503)
+
+Messages say what is wrong, the value, the rule and the remedy, in one line.
+"""
+
+from __future__ import annotations
+
+
+class TailwiseError(Exception):
+    """Root of the tree; catch it to catch everything that Tailwise raises on purpose."""
+
+
+class UserError(TailwiseError):
+    """Something that the caller gave is wrong, and the message says how to mend it."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DataError(UserError):
+    """Data does not have the documented form; the message names file, row and column."""
+
+
+class RequestError(UserError):
+    """One request cannot be answered as it stands."""
+
+
+class ShapeError(UserError):
+    """Two arrays that must agree in a dimension do not."""
+
+
+class ArtifactError(UserError):
+    """A model folder is missing, damaged, or of a version this code does not read."""
+
+
+class UnavailableError(TailwiseError):
+    """An optional package, a file system or a service is not there."""

@@ -1,0 +1,280 @@
+"""
+Fit every component that a pipeline names into one engine, without leaking time.
+
+    events ─▶ catalogue (texts embedded, whitened; popularity) ─▶ interactions
+      ├─ held out: the last liked event of each person ─▶ sources choose settings and epochs, stages learn whom to trust
+      └─ all events ─▶ sources again, with what was chosen ─▶ engine
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tailwise import registry
+from tailwise.config import PipelineConfig, Settings, Step, settings_of
+from tailwise.data.catalogue import Catalogue
+from tailwise.data.interactions import Interactions, Training
+from tailwise.data.load import Dataset
+from tailwise.data.split import split_last
+from tailwise.encode.meaning import Meaning
+from tailwise.errors import ConfigError, DataError
+from tailwise.learn.meaning import embed_items
+from tailwise.pipeline import Engine
+from tailwise.pipeline.binding import Bound, Rescore, as_stages, keyed
+from tailwise.types import Retriever
+
+log = logging.getLogger(__name__)
+
+LEAST_EVENTS = 10
+MOST_EVENTS = 1_000
+"""Newest events of a person that the model folder keeps."""
+RECENT_DAYS = 30.0
+"""Half-life of "popular now"."""
+KEEPS_ITS_FIT = frozenset({"sequence"})
+"""Not fitted again on all events: LOG.md has what that would cost and bring."""
+REPEATS = 0.2
+"""From this share of repeated events on, people come back for what they had, and it may be shown again."""
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every part of one fit shares."""
+
+    config: PipelineConfig
+    seed: int
+    settings: Settings
+    report: Report
+
+
+def fit(
+    data: Dataset,
+    config: PipelineConfig | Path | str | None = None,
+    *,
+    until: float | None = None,
+    holdout: str | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+    checkpoints: Path | None = None,
+    report: Report = lambda what, done, total: None,  # noqa: ARG005  silent by default
+) -> Engine:
+    """
+    Fit a pipeline on events.
+
+    Args:
+        data: What ``tailwise.load`` gives.
+        config: A pipeline, a TOML file of one, or None for the default.
+        until: Only events before this time are used, in seconds since epoch.
+        holdout: ``"last"`` leaves each person's last event out, for ``evaluate --split last``.
+        seed: Of everything that draws; the same seed on the same data and machine gives the same model.
+        settings: Cache folder and threads; None reads the environment.
+        checkpoints: A folder in which an interrupted fit is picked up when the same is asked for again: other data,
+            settings or seeds start afresh beside it. A finished fit removes its own. None keeps none.
+        report: Progress: what is being done, how far, of how much.
+
+    Returns:
+        An engine in memory; ``save`` writes its folder.
+
+    Raises:
+        DataError: Too few events to learn from.
+        ConfigError: The pipeline names something unknown, or a setting is out of range.
+        UnavailableError: An extra is missing; says which.
+    """
+    started = time.perf_counter()
+    chosen = config if isinstance(config, PipelineConfig) else PipelineConfig.read(Path(config)) if config else None
+    job = Job(chosen or PipelineConfig(), seed, settings or Settings.from_environment(), report)
+    _pin_threads(job.settings.threads)
+    data = _training_part(data, until, holdout)
+    catalogue, meaning, interactions = _prepare(data, job)
+    provenance = _provenance(data, job, until, holdout, meaning)
+    own = None if checkpoints is None else checkpoints / provenance["version"]
+    repeats = interactions.repeat_rate()
+    exclude_seen = repeats < REPEATS if job.config.exclude_seen is None else job.config.exclude_seen
+    inner, targets = interactions.hold_out_last(seed=seed)
+    learning = Training(inner, catalogue, seed, exclude_seen, targets, own, report)
+    runs = _fit_sources(job, learning)
+    stages, notes = _fit_stages(job, learning, runs)
+    runs = _refit_sources(runs, Training(interactions, catalogue, seed, exclude_seen, None, None, report))
+    sources = _sources(job, runs)
+    stages = tuple(replace(b, run=Rescore(runs[b.step.name])) if b.step.name in runs else b for b in stages)
+    choices = {"exclude_seen": exclude_seen, "repeat_rate": round(repeats, 4), "held_out": int((targets >= 0).sum())}
+    manifest = {
+        **provenance,
+        "counts": {"people": len(interactions.user_ids), "items": len(catalogue), "events": len(interactions)},
+        "choices": choices,
+        "metrics": notes,
+        "pipeline": job.config.model_dump(mode="json"),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if own is not None:
+        shutil.rmtree(own, ignore_errors=True)
+    config = _settled(job.config, sources, stages, exclude_seen=exclude_seen)
+    return Engine(config, catalogue, interactions.newest(MOST_EVENTS), sources, stages, manifest, encoder=meaning)
+
+
+def _pin_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _training_part(data: Dataset, until: float | None, holdout: str | None) -> Dataset:
+    """The events that may be learned from."""
+    if until is not None:
+        data = data.with_events(data.events.filter(pl.col("time") < until))
+    if holdout == "last":
+        data = split_last(data).train
+    elif holdout is not None:
+        raise ConfigError(f"holdout is {holdout!r}, but it must be 'last'")
+    if data.events.height < LEAST_EVENTS:
+        raise DataError(
+            f"{data.name} has {data.events.height} events to learn from, but at least {LEAST_EVENTS} are needed"
+        )
+    return data
+
+
+def _prepare(data: Dataset, job: Job) -> tuple[Catalogue, Meaning | None, Interactions]:
+    """Items with vectors and popularity, and what people did with them."""
+    items = data.items
+    lonely = data.events.select("item_id").unique().join(items, on="item_id", how="anti").sort("item_id")
+    items = pl.concat([items, lonely], how="diagonal")
+    meaning, vectors = embed_items(
+        items, job.config.encode, cache=job.settings.cache, threads=job.settings.threads, report=job.report
+    )
+    nothing = np.zeros(items.height, np.float32)
+    bare = Catalogue(items, popularity=nothing, recent=nothing, vectors=vectors, tail_cut=job.config.tail_cut)
+    interactions = Interactions.of(data.events, bare)
+    if not interactions.likes.any():
+        raise DataError(f"{data.name} has no event that speaks for an item: all are skip or dislike")
+    catalogue = Catalogue(
+        items,
+        popularity=interactions.counts(),
+        recent=interactions.decayed(RECENT_DAYS),
+        vectors=vectors,
+        tail_cut=job.config.tail_cut,
+    )
+    return catalogue, meaning, interactions
+
+
+def _fit_sources(job: Job, training: Training) -> dict[str, Retriever]:
+    """
+    Every source by name, those among the stages too, fitted on all but the held-out events.
+
+    A source is fitted once wherever it stands, so that it has one opinion of an item.
+    """
+    runs: dict[str, Retriever] = {}
+    given: dict[str, dict[str, Any]] = {}
+    among_stages = (step for step in job.config.stage if issubclass(registry.component(step.name), Retriever))
+    for step in (*job.config.retrieve, *among_stages):
+        kind = registry.component(step.name)
+        if not issubclass(kind, Retriever):
+            raise ConfigError(
+                f"{step.name} finds no candidates, so it cannot stand in [[retrieve]]; put it in [[stage]]"
+            )
+        if step.name in runs:
+            if step.settings not in ({}, given[step.name]):
+                raise ConfigError(
+                    f"{step.name} stands twice with different settings; give them once, where it is first"
+                )
+            continue
+        fitter = registry.trainer(step.name)
+        if fitter is None:
+            raise ConfigError(f"{step.name} has nothing that fits it, so it cannot be a source")
+        given[step.name] = step.settings
+        runs[step.name] = fitter(settings_of(kind.Config, step.settings, where=step.name), training)
+    return runs
+
+
+def _sources(job: Job, runs: dict[str, Retriever]) -> tuple[Bound, ...]:
+    """What retrieves, in order."""
+    names = [step.name for step in job.config.retrieve]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} stands {names.count(name)} times in [[retrieve]]; once is enough: raise its k")
+    return tuple(Bound(step.name, step, runs[step.name]) for step in job.config.retrieve)
+
+
+def _fit_stages(
+    job: Job, training: Training, runs: dict[str, Retriever]
+) -> tuple[tuple[Bound, ...], dict[str, dict[str, float | str]]]:
+    """Every stage in order; one that learns does so from slates that the sources and the stages before it make."""
+    sources = _sources(job, runs)
+    stages: tuple[Bound, ...] = ()
+    notes: dict[str, dict[str, float | str]] = {}
+    config = job.config.model_copy(update={"exclude_seen": training.exclude_seen})
+    for key, step in keyed(job.config.stage):
+        kind = registry.component(step.name)
+        settings = settings_of(kind.Config, step.settings, where=step.name)
+        fitter = registry.trainer(step.name)
+        if step.name in runs:
+            run: Any = runs[step.name]
+        elif fitter is None:
+            run = kind.open(settings, training.catalogue, Path())
+        else:
+            engine = Engine(config, training.catalogue, training.interactions, sources, stages, {})
+            run, notes[key] = fitter(settings, training, engine)
+        stages += as_stages((Bound(key, step, run),))
+    return stages, notes
+
+
+def _refit_sources(runs: dict[str, Any], training: Training) -> dict[str, Any]:
+    """Sources again, on all events, with the settings that the held-out people chose."""
+    refitted = {}
+    for name, run in runs.items():
+        fitter = registry.trainer(name)
+        assert fitter is not None, "it was fitted before"
+        refitted[name] = run if name in KEEPS_ITS_FIT else fitter(run.config, training)
+    return refitted
+
+
+def _settled(
+    config: PipelineConfig, sources: tuple[Bound, ...], stages: tuple[Bound, ...], *, exclude_seen: bool
+) -> PipelineConfig:
+    """The pipeline with every choice that the fit made, so that the model folder says it all."""
+
+    def settle(bound: Bound) -> Step:
+        run = bound.run.source if isinstance(bound.run, Rescore) else bound.run
+        own = getattr(run, "config", None)
+        raw = bound.step.settings if own is None else own.model_dump(exclude_none=True, mode="json")
+        return bound.step.model_copy(update={"settings": raw})
+
+    return config.model_copy(
+        update={
+            "exclude_seen": exclude_seen,
+            "retrieve": tuple(settle(bound) for bound in sources),
+            "stage": tuple(settle(bound) for bound in stages),
+        }
+    )
+
+
+def _provenance(
+    data: Dataset, job: Job, until: float | None, holdout: str | None, meaning: Meaning | None
+) -> dict[str, Any]:
+    """Where a model comes from. The version is a digest of exactly that, so equal fits have equal versions."""
+    facts = {
+        "data": data.name,
+        "data_sha256": data.digest(),
+        "seed": job.seed,
+        "until": until,
+        "holdout": holdout,
+        "encoder": None if meaning is None else meaning.fingerprint,
+        "tailwise": version("tailwise"),
+        "machine": f"{platform.machine()}, {job.settings.threads} threads, Python {platform.python_version()}",
+    }
+    text = json.dumps([facts, job.config.model_dump(mode="json")], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return {**facts, "version": digest, "created": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -1,0 +1,308 @@
+"""
+The engine: look the person up, retrieve, hydrate facts, run the stages, answer.
+
+    answer(request)
+      ├─ resolve    history (given, or stored at the fit and since), what must not be shown
+      ├─ retrieve   every source's best, merged by reciprocal rank; or the caller's candidates
+      ├─ hydrate    columns that the stages need, and every source's score for every candidate
+      └─ stages     in the order of the TOML; one that fails or is late is skipped: the previous order stands
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tailwise import artifacts, registry
+from tailwise.config import PipelineConfig, Step, settings_of
+from tailwise.data.catalogue import Catalogue
+from tailwise.data.interactions import Interactions
+from tailwise.encode.meaning import Meaning
+from tailwise.errors import RequestError
+from tailwise.pipeline.asking import check_request, request_of
+from tailwise.pipeline.binding import Bound, Rescore, as_stages, check_needs, keyed, run_stage
+from tailwise.retrieve.merge import reciprocal_rank_fusion
+from tailwise.retrieve.vectors import QUERY
+from tailwise.state.memory import MemoryStore
+from tailwise.state.opening import open_store
+from tailwise.types import (
+    EVENT_KINDS,
+    NO_ROWS,
+    Encoder,
+    Event,
+    Floats,
+    History,
+    Request,
+    Slate,
+    StageTrace,
+    StateStore,
+    ids_of,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A re-ranked slate with what led to it."""
+
+    request_id: str
+    slate: Slate
+    """At most ``k`` rows; columns include ``first_rank``, the place (from 1) in the first-stage order."""
+    first: Slate
+    """The first-stage order: merged sources, or the caller's candidates as given."""
+    history: History
+    trace: tuple[StageTrace, ...]
+    version: str
+    excluded_seen: bool
+
+
+@dataclass
+class Engine:
+    """A fitted pipeline, ready to rank. Make one with ``tailwise.fit`` or ``Engine.open``."""
+
+    config: PipelineConfig
+    catalogue: Catalogue
+    people: Interactions
+    sources: tuple[Bound, ...]
+    stages: tuple[Bound, ...]
+    manifest: Mapping[str, Any]
+    store: StateStore = field(default_factory=MemoryStore)
+    encoder: Encoder | None = None
+    """Texts to vectors in the items' space; None when the items have no text."""
+
+    def __post_init__(self) -> None:
+        self._score_sources = check_needs(self.catalogue.names, self.sources, self.stages)
+        wanted = {name for bound in self.stages for name in bound.run.needs}
+        self._facts = frozenset(wanted & self.catalogue.names) | {"row"}
+        # Only stages with a deadline run beside the caller; the pool makes its threads when they are first needed.
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
+
+    @property
+    def version(self) -> str:
+        """Of the model: eight hex digits of its content."""
+        return str(self.manifest.get("version", "unsaved"))
+
+    @classmethod
+    def open(cls, path: Path | str, *, state: str = "memory://") -> Self:
+        """
+        Open a model folder. Needs no torch.
+
+        Args:
+            path: What ``save`` or ``tailwise fit`` wrote.
+            state: Where people's later events live: ``memory://``, ``sqlite:///PATH`` or ``redis://…``.
+
+        Raises:
+            ArtifactError: A file is missing or damaged; says which.
+            ConfigError: The pipeline names something that is not installed, or a column that nothing supplies.
+        """
+        folder = Path(path)
+        manifest = artifacts.check(folder)
+        config = PipelineConfig.read(folder / "pipeline.toml")
+        catalogue = Catalogue.open(folder / "catalogue")
+
+        def bind(key: str, step: Step) -> Bound:
+            kind = registry.component(step.name)
+            settings = settings_of(kind.Config, step.settings, where=step.name)
+            return Bound(key, step, kind.open(settings, catalogue, folder / key))
+
+        sources = tuple(bind(key, step) for key, step in keyed(config.retrieve))
+        stages = tuple(bind(key, step) for key, step in keyed(config.stage))
+        people = Interactions.open(folder / "people")
+        encoder = Meaning.open(folder / "encoder") if (folder / "encoder").is_dir() else None
+        return cls(config, catalogue, people, sources, as_stages(stages), manifest, open_store(state), encoder)
+
+    def save(self, path: Path | str) -> None:
+        """
+        Write a self-contained model folder; what was there is replaced in one step.
+
+        Raises:
+            UnavailableError: The disk refuses; the old model stands.
+        """
+        with artifacts.writing(Path(path), self.manifest) as folder:
+            self.config.write(folder / "pipeline.toml")
+            self.catalogue.save(folder / "catalogue")
+            self.people.save(folder / "people")
+            if isinstance(self.encoder, Meaning):
+                self.encoder.save(folder / "encoder")
+            for bound in (*self.sources, *self.stages):
+                owner = bound.run.source if isinstance(bound.run, Rescore) else bound.run
+                if hasattr(owner, "save"):
+                    owner.save(folder / bound.key)
+
+    def rank(self, **fields: Any) -> Slate:
+        """
+        The best ``k`` items for one person, best first.
+
+        Args:
+            fields: Those of ``Request``; ``request_id`` is made up when absent. Without ``candidates`` it retrieves.
+
+        >>> import tailwise  # doctest: +SKIP
+        >>> engine.rank(user_id="u1", candidates=["i1", "i2"], k=10).item_ids  # doctest: +SKIP
+        """
+        return self.answer(request_of(fields)).slate
+
+    def observe(self, **fields: Any) -> None:
+        """
+        Take note of an event; it is durable on return and the next ``rank`` knows it.
+
+        Args:
+            fields: Those of ``Event``; ``time`` is now when absent.
+
+        Raises:
+            RequestError: The event's kind is unknown.
+        """
+        event = Event(**{"time": time.time(), **fields})
+        if event.event not in EVENT_KINDS:
+            raise RequestError(f"event is {event.event!r}, but it must be one of: {', '.join(EVENT_KINDS)}")
+        self.store.append([event])
+
+    def history(self, user_id: str, *, until: float | None = None) -> History:
+        """All that is known of a person up to ``until``, oldest first: from the fit, and since."""
+        known = None if self.store.erased(user_id) else self.people.history(user_id, self.catalogue)
+        later = self._place(History.of(self.store.history(user_id, limit=1000)))
+        joined = later if known is None else _join(known, later)
+        return joined if until is None else joined.take(joined.times <= until)
+
+    def answer(self, request: Request) -> Answer:
+        """
+        Rank, with the trace of what happened.
+
+        Raises:
+            RequestError: The request names nobody and nothing, or ``k`` or ``candidates`` are out of range.
+        """
+        check_request(request)
+        trace: list[StageTrace] = []
+        with _timed(trace, "person") as count:
+            request, seen_out = self._resolve(request)
+            count(0, len(request.past))
+        with _timed(trace, "retrieve") as count:
+            first, failed = self._given(request) if request.candidates is not None else self._retrieve(request)
+            first = first.add(first_rank=np.arange(1, len(first) + 1))
+            count(0, len(first))
+        trace += failed
+        with _timed(trace, "hydrate") as count:
+            slate = self._hydrate(request, first, self._score_sources)
+            count(len(slate), len(slate))
+        for bound in self.stages:
+            slate = run_stage(bound, request, slate, trace=trace, pool=self._pool)
+        return Answer(
+            request.request_id,
+            slate.take(np.arange(len(slate))[: request.k]),
+            first,
+            request.past,
+            tuple(trace),
+            self.version,
+            seen_out,
+        )
+
+    def candidates(self, request: Request) -> Slate:
+        """What the stages would get, with every source's scores: what a stage's ``fit`` learns from."""
+        request, _ = self._resolve(request)
+        first = self._given(request) if request.candidates is not None else self._retrieve(request)
+        return self._hydrate(request, first[0], self.sources)
+
+    def similar(self, item_id: str, k: int = 10) -> Slate:
+        """
+        The nearest items by meaning, and by who liked both where there is no text.
+
+        Raises:
+            RequestError: The catalogue does not know the item.
+        """
+        row = self.catalogue.rows([item_id])
+        if row[0] < 0:
+            raise RequestError(f"item {item_id!r} is unknown to the model")
+        past = self._place(History.of([Event("", item_id, 0.0)]))
+        alone = Request("similar", k=k, history=past, excluded=row)
+        order = {"text": 0, "item_knn": 1, "ease": 2}
+        for bound in sorted(self.sources, key=lambda b: order.get(b.step.name, 9)):
+            found: Slate = bound.run(alone, k)
+            if len(found) and found.scores[0] > 0:
+                return found
+        merged, _ = self._retrieve(alone)
+        return merged.take(np.arange(len(merged))[:k])  # there may be fewer than k
+
+    def _resolve(self, request: Request) -> tuple[Request, bool]:
+        """The same request with its history, cut to its time, and the rows that must not be shown."""
+        if request.history is not None:
+            past = self._place(request.history)
+            past = past if request.time is None else past.take(past.times <= request.time)
+        elif request.user_id is not None:
+            past = self.history(request.user_id, until=request.time)
+        else:
+            past = request.past
+        if request.query and self.encoder is not None:
+            request.cache[QUERY] = self.encoder.encode([request.query])[0]
+        default = self.config.exclude_seen is not False and request.candidates is None
+        exclude = default if request.exclude_seen is None else request.exclude_seen
+        excluded = np.unique(past.rows[past.rows >= 0]) if exclude else NO_ROWS
+        return replace(request, history=past.take(slice(-self.config.max_history, None)), excluded=excluded), exclude
+
+    def _place(self, history: History) -> History:
+        return history.place(self.catalogue.rows(history.item_ids))
+
+    def _given(self, request: Request) -> tuple[Slate, list[StageTrace]]:
+        """The caller's candidates, in the caller's order, each once."""
+        item_ids = ids_of(list(dict.fromkeys(request.candidates or ())))
+        rows = self.catalogue.rows(item_ids)
+        if len(request.excluded):
+            kept = ~np.isin(rows, request.excluded)
+            item_ids, rows = item_ids[kept], rows[kept]
+        n = len(item_ids)
+        return Slate(item_ids, np.linspace(1.0, 0.0, n, dtype=np.float32), {"row": rows}), []
+
+    def _retrieve(self, request: Request) -> tuple[Slate, list[StageTrace]]:
+        """Every source's best, merged; a source that fails is left out, and the trace says so."""
+        lists, failed = [], []
+        for bound in self.sources:
+            try:
+                lists.append(bound.run(request, bound.step.k).columns["row"])
+            except Exception as error:  # noqa: BLE001  one broken source must not take the answer down
+                log.warning("source failed: %s: %s", bound.key, error)
+                failed.append(StageTrace(bound.key, 0.0, 0, 0, f"failed: {type(error).__name__}"))
+        rows, scores = reciprocal_rank_fusion(lists)
+        return Slate(self.catalogue.item_ids[rows], scores, {"row": rows}), failed
+
+    def _hydrate(self, request: Request, slate: Slate, sources: Sequence[Bound]) -> Slate:
+        rows = slate.columns["row"]
+        columns = dict(self.catalogue.at(rows, self._facts))
+        for bound in sources:
+            columns[f"score_{bound.step.name}"] = self._scores(bound, request, rows)
+        return slate.add(**columns)
+
+    def _scores(self, bound: Bound, request: Request, rows: Any) -> Floats:
+        try:
+            return np.asarray(bound.run.scores(request, rows), np.float32)
+        except Exception as error:  # noqa: BLE001  a source that fails knows nothing: NaN, and the others decide
+            log.warning("source failed: %s: %s", bound.key, error)
+            return np.full(len(rows), np.nan, np.float32)
+
+
+def _join(known: History, later: History) -> History:
+    both = History(
+        *(
+            np.concatenate([getattr(known, n), getattr(later, n)])
+            for n in ("item_ids", "times", "events", "values", "rows")
+        )
+    )
+    order = np.argsort(both.times, kind="stable")
+    return History(both.item_ids[order], both.times[order], both.events[order], both.values[order], both.rows[order])
+
+
+@contextmanager
+def _timed(trace: list[StageTrace], name: str) -> Iterator[Callable[[int, int], None]]:
+    start, sizes = time.perf_counter(), [0, 0]
+
+    def count(rows_in: int, rows_out: int) -> None:
+        sizes[:] = [rows_in, rows_out]
+
+    yield count
+    trace.append(StageTrace(name, round((time.perf_counter() - start) * 1000, 3), sizes[0], sizes[1]))

@@ -1,0 +1,93 @@
+"""One score from many: a weighted sum of every source's standardised scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import Field
+
+from tailwise.config import Closed
+from tailwise.errors import ArtifactError
+from tailwise.types import Column, Facts, Floats, Request, Slate
+
+
+class FusionConfig(Closed):
+    """Settings of the learned fusion."""
+
+    regularisation: Annotated[float, Field(ge=0)] = 1e-3
+    """Ridge on the weights, per example."""
+    people: Annotated[int, Field(ge=1)] = 2_000
+    """At most so many held-out people teach it."""
+
+
+class Fusion:
+    """
+    Orders a slate by the weighted sum of the sources' scores.
+
+    Args:
+        config: Settings.
+        weights: One a source, not negative: a source may be ignored, but its opinion is never turned round.
+    """
+
+    Config = FusionConfig
+    gives: frozenset[str] = frozenset()
+
+    def __init__(self, config: FusionConfig, weights: dict[str, float]) -> None:
+        self.config = config
+        self.weights = weights
+        self._columns = [f"score_{name}" for name in weights]
+        self._weights = np.array(list(weights.values()), np.float32)  # (S,)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(self._columns)
+
+    @classmethod
+    def open(cls, config: FusionConfig, facts: Facts, folder: Path) -> Self:  # noqa: ARG003  facts are not needed
+        """
+        Read what ``save`` wrote.
+
+        Raises:
+            ArtifactError: The weights are missing or damaged.
+        """
+        path = folder / "fusion.json"
+        try:
+            weights = {str(n): float(w) for n, w in json.loads(path.read_text(encoding="utf-8")).items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{path} cannot be read ({error}); fit the model again") from error
+        return cls(config, weights)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "fusion.json").write_text(json.dumps(self.weights, indent=2), encoding="utf-8")
+
+    def __call__(self, request: Request, slate: Slate) -> Slate:  # noqa: ARG002  what it needs is in the slate
+        if not len(slate):
+            return slate
+        features = standardised([slate.columns[name] for name in self._columns])  # (N, S)
+        return slate.score(features @ self._weights)
+
+
+def standardised(columns: list[Column]) -> Floats:
+    """
+    Scores of several sources on one scale: mean 0 and deviation 1 within the slate.
+
+    Args:
+        columns: S columns of (N,) scores. NaN says that a source knows nothing of an item: it gets that source's
+            lowest, and a source that knows nothing of all of them, or finds them all alike, stays out with 0.
+
+    Returns:
+        (N, S) float32.
+    """
+    scores = np.stack(columns, axis=1).astype(np.float32)  # (N, S)
+    known = np.isfinite(scores)
+    lowest = np.where(known, scores, np.inf).min(axis=0)
+    filled = np.where(known, scores, np.where(np.isfinite(lowest), lowest, 0.0))
+    centred = filled - filled.mean(axis=0)
+    deviation = centred.std(axis=0)
+    scaled: Floats = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-9)
+    return scaled

@@ -1,0 +1,89 @@
+"""
+Names to classes: what a pipeline file may say.
+
+A plain table of strings, so that importing this room imports no other. A package adds a name with an entry point of
+group ``tailwise.stages``. A configuration names things; it can never import a path of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from pydantic import BaseModel
+
+from tailwise.errors import ConfigError
+from tailwise.types import Facts
+
+SOURCES = {
+    "popular": "tailwise.retrieve.popular:Popular",
+    "ease": "tailwise.retrieve.collaborative:Ease",
+    "als": "tailwise.retrieve.collaborative:Als",
+    "item_knn": "tailwise.retrieve.collaborative:ItemKnn",
+    "text": "tailwise.retrieve.vectors:TextNeighbours",
+    "sequence": "tailwise.rank.sequence:SequenceScorer",
+}
+STAGES = {
+    "fusion": "tailwise.rank.fusion:Fusion",
+    "mmr": "tailwise.rerank.diversity:MMR",
+    "dpp": "tailwise.rerank.diversity:DPP",
+    "exposure": "tailwise.rerank.exposure:Exposure",
+    "rules": "tailwise.rerank.rules:Rules",
+    "reasons": "tailwise.rerank.reasons:Reasons",
+}
+TRAINERS = {
+    "sequence": "tailwise.learn.sequence:fit_sequence",
+    "fusion": "tailwise.learn.fusion:fit_fusion",
+}
+"""Components that learn elsewhere than in their own ``fit``, because they need torch or other components."""
+
+ENTRY_POINTS = "tailwise.stages"
+
+
+class Component(Protocol):
+    """What the registry promises of every class in it."""
+
+    Config: type[BaseModel]
+
+    @classmethod
+    def open(cls, config: Any, facts: Facts, folder: Path) -> Self:
+        """Build from checked settings, the facts about items and the component's own folder of a model."""
+        ...
+
+
+def names() -> list[str]:
+    """Every name that a pipeline may use, sorted."""
+    return sorted({*SOURCES, *STAGES, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def component(name: str) -> type[Component]:
+    """
+    The class behind a name.
+
+    Raises:
+        ConfigError: Nothing has this name; the message suggests the nearest.
+    """
+    target = SOURCES.get(name) or STAGES.get(name)
+    if target is not None:
+        return _import(target)  # type: ignore[no-any-return]  # the contract tests check what the table names
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        return point.load()  # type: ignore[no-any-return]  # from outside: checked when it is used
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names())}"
+    raise ConfigError(f"no component is called {name!r}; {hint}")
+
+
+def trainer(name: str) -> Callable[..., Any] | None:
+    """What fits a component: its own trainer, else its class's ``fit``, else None (nothing to learn)."""
+    if name in TRAINERS:
+        return _import(TRAINERS[name])  # type: ignore[no-any-return]
+    return getattr(component(name), "fit", None)
+
+
+def _import(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)

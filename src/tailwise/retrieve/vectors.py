@@ -1,0 +1,91 @@
+"""Nearest neighbours in the space of meaning: items like what the person liked lately, or like the query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from pydantic import Field
+
+from tailwise.config import Closed
+from tailwise.data.interactions import Training
+from tailwise.data.scores import at_rows, best_slate
+from tailwise.retrieve.pairs import history_weights
+from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
+
+QUERY = "query_vector"
+"""Where the engine leaves a request's embedded query, (D,), for sources and stages to use."""
+
+
+class TextNeighboursConfig(Closed):
+    """Settings of the text source."""
+
+    decay: Annotated[float, Field(ge=0)] = 0.2
+    """How fast older events count less in the profile: each counts ``exp(-decay)`` of the next one."""
+    exact_up_to: Annotated[int, Field(ge=1)] = 100_000
+    """Items up to which every one is compared; above, a FAISS index finds the nearest."""
+    probes: Annotated[int, Field(ge=1)] = 32
+    """Cells of the index that are searched; more finds more and costs more."""
+
+
+class TextNeighbours:
+    """Cosine between items and the query, or the decayed mean of what the person liked."""
+
+    Config = TextNeighboursConfig
+
+    def __init__(self, config: TextNeighboursConfig, facts: Facts) -> None:
+        self.config = config
+        self._item_ids: Ids = facts.item_ids
+        self._vectors: Floats = facts.columns(facts.item_ids, frozenset({"vector"}))["vector"]  # (M, D)
+        self._index = self._build() if len(self._item_ids) > config.exact_up_to else None
+
+    @classmethod
+    def fit(cls, config: TextNeighboursConfig, training: Training) -> Self:
+        """Nothing to learn: the catalogue holds the vectors."""
+        return cls(config, training.catalogue)
+
+    @classmethod
+    def open(cls, config: TextNeighboursConfig, facts: Facts, folder: Path) -> Self:  # noqa: ARG003  nothing stored
+        """Take the vectors from the catalogue."""
+        return cls(config, facts)
+
+    def __call__(self, request: Request, k: int) -> Slate:
+        profile = self._profile(request)
+        if not profile.any():
+            return best_slate(np.empty(0, np.float32), k, request, self._item_ids)
+        if self._index is None:
+            return best_slate(self._vectors @ profile, k, request, self._item_ids)
+        wanted = min(k + len(request.excluded), len(self._item_ids))
+        scores, rows = self._index.search(profile[None], wanted)
+        kept = (rows[0] >= 0) & ~np.isin(rows[0], request.excluded)
+        rows, scores = rows[0][kept][:k], scores[0][kept][:k]
+        return Slate(self._item_ids[rows], scores, {"row": rows})
+
+    def scores(self, request: Request, rows: Rows) -> Floats:
+        profile = self._profile(request)
+        if self._index is None:
+            return at_rows(self._vectors @ profile, rows)
+        return np.where(rows >= 0, self._vectors[rows] @ profile, np.float32("nan"))
+
+    def _profile(self, request: Request) -> Floats:
+        """What the request is about, (D,); zeros when nothing is known."""
+        if QUERY in request.cache:
+            return request.cache[QUERY]
+        if "text" not in request.cache:
+            weights = history_weights(request.past, self.config.decay)
+            mean = weights @ self._vectors[request.past.rows] if len(weights) else np.zeros(self._vectors.shape[1])
+            length = np.linalg.norm(mean)
+            request.cache["text"] = (mean / length if length > 0 else mean).astype(np.float32)
+        return request.cache["text"]
+
+    def _build(self) -> Any:
+        """An inverted file over 8-bit codes: 0.5 ms for the nearest 100 of 100,000."""
+        import faiss
+
+        cells = int(4 * np.sqrt(len(self._vectors)))
+        index = faiss.index_factory(self._vectors.shape[1], f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
+        index.train(self._vectors[np.random.default_rng(0).permutation(len(self._vectors))[: 64 * cells]])
+        index.add(self._vectors)
+        faiss.extract_index_ivf(index).nprobe = self.config.probes
+        return index

@@ -1,0 +1,81 @@
+"""The routes that rank: candidates, everything, documents, neighbours of an item; and those that look things up."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi import Request as HttpRequest
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from tailwise.errors import RequestError
+from tailwise.serve import wire
+from tailwise.serve.context import context_of, json_response
+from tailwise.serve.documents import RerankedForm, RerankForm, decode_rerank, rerank
+from tailwise.serve.forms import AnswerForm, FirstForm, RequestForm
+from tailwise.serve.openapi import body
+
+router = APIRouter()
+
+RANK = {"request_id": "r1", "user_id": "u1", "candidates": ["i1", "i2", "i3"], "k": 2}
+RECOMMEND = {"request_id": "r2", "user_id": "u1", "k": 10, "diversity": 0.3, "explain": True}
+RERANK = {"query": "space war", "documents": ["A love story in Paris", "Rebels fight an empire in space"], "top_n": 1}
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Search = Annotated[str, Query(max_length=512)]
+
+
+@router.post("/v1/rank", tags=["rank"], openapi_extra=body(RequestForm, RANK, answer=AnswerForm))
+async def rank(request: HttpRequest) -> Response:
+    """Put candidates in order for a person; without candidates, find them as well."""
+    return _answer(request, wire.decode_form(await request.body()))
+
+
+@router.post("/v1/recommend", tags=["rank"], openapi_extra=body(RequestForm, RECOMMEND, answer=AnswerForm))
+async def recommend(request: HttpRequest) -> Response:
+    """Find and order items for a person."""
+    form = wire.decode_form(await request.body())
+    if form.candidates is not None:
+        raise RequestError("recommend finds the candidates itself; send yours to POST /v1/rank")
+    return _answer(request, form)
+
+
+@router.post("/v1/rerank", tags=["rank"], openapi_extra=body(RerankForm, RERANK, answer=RerankedForm))
+async def rerank_documents(request: HttpRequest) -> Response:
+    """Put documents in order for a query, in the form of Jina and Cohere; ``user_id`` blends the person's taste in."""
+    form = decode_rerank(await request.body())
+    return json_response(await run_in_threadpool(rerank, context_of(request).engine, form))
+
+
+@router.get("/v1/items/{item_id:path}/similar", tags=["look up"])
+async def similar(request: HttpRequest, item_id: str, k: Limit = 10) -> Response:
+    """The nearest items, with scores."""
+    engine = context_of(request).engine
+    if engine.catalogue.rows([item_id])[0] < 0:
+        raise HTTPException(404, f"item {item_id[:80]!r} is unknown to the model; GET /v1/items?search= finds items")
+    near = engine.similar(item_id, k)
+    names = wire.titles(engine, near.item_ids, near.columns["row"])
+    places = zip(near.item_ids.tolist(), names, near.scores.tolist(), strict=True)
+    return json_response({"item_id": item_id, "items": [FirstForm(*place) for place in places]})
+
+
+@router.get("/v1/items", tags=["look up"])
+def find_items(request: HttpRequest, search: Search = "", limit: Limit = 20) -> Response:
+    """Items by a part of their title or their id; the most popular ones when nothing is searched."""
+    return json_response({"items": context_of(request).directory.items(search, limit)})
+
+
+@router.get("/v1/people", tags=["look up"])
+def find_people(request: HttpRequest, search: Search = "", limit: Limit = 20) -> Response:
+    """People of the model by a part of their id; the most active ones when nothing is searched."""
+    return json_response({"people": context_of(request).directory.people(search, limit)})
+
+
+def _answer(request: HttpRequest, form: RequestForm) -> Response:
+    # The engine runs in the event loop: it takes a few milliseconds, less than handing it to a thread under load.
+    context = context_of(request)
+    answer = context.engine.answer(wire.request_of(form))
+    context.monitor.ranked(answer.trace)
+    return json_response(wire.encode_answer(context.engine, answer, explain=form.explain))

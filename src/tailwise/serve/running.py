@@ -1,0 +1,139 @@
+"""From a model folder to a running service: the port first, then the model, then uvicorn."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from tailwise import artifacts
+from tailwise.errors import ConfigError, UnavailableError
+from tailwise.pipeline import Engine
+from tailwise.serve.app import create_app
+from tailwise.serve.monitor import SHARED
+from tailwise.state.opening import open_store
+
+MODEL, STATE = "TAILWISE_SERVE_MODEL", "TAILWISE_SERVE_STATE"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TAILWISE_THREADS")
+QUIET: dict[str, Any] = {
+    "log_level": "warning",
+    "access_log": False,
+    "server_header": False,
+    "timeout_graceful_shutdown": 5,
+    "timeout_keep_alive": 75,  # longer than clients and proxies usually keep a connection, so that they end it, not we
+}
+
+
+def serve(
+    model: Path, *, port: int, host: str = "127.0.0.1", state: str | None = None, workers: int = 1, threads: int = 1
+) -> None:
+    """
+    Serve a model until it is told to stop (ctrl-c or SIGTERM); running requests are answered first.
+
+    Args:
+        model: What ``tailwise fit`` wrote.
+        port: 0 takes any free one.
+        host: The address to listen on; the default is reached from this machine alone.
+        state: Where events live; None is a SQLite file beside the model.
+        workers: Processes; each holds the model.
+        threads: Of the matrix libraries, for each further process; this one read its own before it began.
+
+    Raises:
+        ConfigError: The port is not one, there are no workers, or they cannot share the state.
+        UnavailableError: The port is in use, or may not be listened on.
+        ArtifactError: The model is missing or damaged.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}, but it must be at least 1")
+    url = state_beside(model) if state is None else state
+    if workers > 1 and url.startswith("memory:"):
+        raise ConfigError(f"state is {url!r}, which {workers} workers cannot share; give sqlite:///PATH, or one worker")
+    listening = bind(host, port)
+    try:
+        port = listening.getsockname()[1]
+        if workers == 1:
+            app = load(model, url)
+            listening.listen(2048)  # who connects from now on waits a moment instead of being refused
+            _announce(model, host, port)
+            uvicorn.Server(uvicorn.Config(app, **QUIET)).run(sockets=[listening])
+        else:
+            listening.close()  # uvicorn makes its own for its workers
+            _serve_many(model, url, host=host, port=port, workers=workers, threads=threads)
+    except KeyboardInterrupt:  # uvicorn raises it again after an orderly end
+        pass
+    finally:
+        listening.close()
+
+
+def state_beside(model: Path) -> str:
+    """
+    The address of the default store.
+
+    >>> state_beside(Path("models/shop"))
+    'sqlite:///models/shop.state.sqlite'
+    """
+    return f"sqlite:///{model.with_name(f'{model.name}.state.sqlite')}"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """
+    A socket on an address, held from now on, so that nobody can take the port while the model loads.
+
+    Raises:
+        ConfigError: The port or the host is not one.
+        UnavailableError: The port is in use or not allowed.
+    """
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((host, port))
+    except OverflowError as error:
+        held.close()
+        raise ConfigError(f"port is {port}, but it must be between 0 and 65535") from error
+    except socket.gaierror as error:
+        held.close()
+        raise ConfigError(f"host {host!r} has no address here; the usual one is 127.0.0.1") from error
+    except OSError as error:
+        held.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UnavailableError(f"port {port} is in use; choose another with --port") from error
+        raise UnavailableError(f"port {port} of {host} cannot be used: {error.strerror}; choose another") from error
+    return held
+
+
+def load(model: Path, state: str) -> FastAPI:
+    """The application of a model folder, with its long-lived objects out of the garbage collector's way."""
+    app = create_app(Engine.open(model, state=state))
+    gc.collect()
+    gc.freeze()  # a full collection over the model's objects would otherwise halt a request now and then
+    return app
+
+
+def from_environment() -> FastAPI:
+    """What each of several workers calls."""
+    return load(Path(os.environ[MODEL]), os.environ[STATE])
+
+
+def _serve_many(model: Path, state: str, *, host: str, port: int, workers: int, threads: int) -> None:
+    """Several processes on one port. Each opens the model and the state, so both are looked at before any starts."""
+    artifacts.check(model)
+    open_store(state).close()
+    _announce(model, host, port)
+    os.environ |= {MODEL: str(model), STATE: state, **dict.fromkeys(THREADS, str(threads))}
+    with tempfile.TemporaryDirectory(prefix="tailwise-metrics-") as together:
+        os.environ[SHARED] = together
+        uvicorn.run(
+            "tailwise.serve.running:from_environment", factory=True, host=host, port=port, workers=workers, **QUIET
+        )
+
+
+def _announce(model: Path, host: str, port: int) -> None:
+    address = f"[{host}]" if ":" in host else host
+    print(f"serving {model} on http://{address}:{port} (ctrl-c stops)", flush=True)  # noqa: T201  the one line it says

@@ -1,0 +1,329 @@
+"""
+The nouns that move through Tailwise and the protocols that move them. Read this file first.
+
+    Request ─▶ Retriever ─▶ Slate ─▶ Stage ─▶ Slate ─▶ … ─▶ Slate ─▶ Impression ─▶ Event
+
+Dimension letters, everywhere: **B** requests, **N** candidates, **H** history, **M** items of the
+catalogue, **T** tokens, **D** width, **K** tasks, **A** heads, **L** layers. A *row* is an item's
+position in the catalogue (0 … M-1); -1 is an item that the catalogue does not know.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailwise.errors import ShapeError
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Ids = NDArray[np.object_]
+Column = NDArray[Any]
+
+EVENT_KINDS = ("view", "click", "favourite", "cart", "purchase", "rating", "dwell", "skip", "dislike")
+AGAINST = frozenset({"skip", "dislike"})
+"""Kinds that speak against an item: seen, but no sign of interest."""
+
+NO_ROWS: Rows = np.empty(0, np.int64)
+
+
+def ids_of(values: Sequence[str | None]) -> Ids:
+    """Ids as an (N,) object array of str, whatever their lengths."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one person did with one item; may point to the impression it answers."""
+
+    user_id: str
+    item_id: str
+    time: float
+    """Seconds since epoch, UTC."""
+    event: str = "view"
+    value: float | None = None
+    """A rating, or seconds for ``dwell``."""
+    request_id: str | None = None
+    position: int | None = None
+    """Place on the shown list, from 1."""
+    propensity: float | None = None
+    event_id: str | None = None
+    """Makes delivery idempotent: the second event with this id changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A person's events as columns, oldest first."""
+
+    item_ids: Ids  # (H,)
+    times: NDArray[np.float64]  # (H,) seconds since epoch
+    events: Ids  # (H,) kinds
+    values: Floats  # (H,) NaN where an event carries none
+    rows: Rows  # (H,) catalogue rows, -1 where unknown
+
+    @classmethod
+    def of(cls, events: Sequence[Event]) -> Self:
+        """Columns of ``events``, stably sorted by time; rows are -1 until a catalogue places them."""
+        times = np.array([e.time for e in events], np.float64)
+        order = np.argsort(times, kind="stable")
+        return cls(
+            ids_of([e.item_id for e in events])[order],
+            times[order],
+            ids_of([e.event for e in events])[order],
+            np.array([np.nan if e.value is None else e.value for e in events], np.float32)[order],
+            np.full(len(events), -1, np.int64),
+        )
+
+    def take(self, mask: NDArray[np.bool_] | slice) -> Self:
+        """The events that ``mask`` selects, in order."""
+        return type(self)(self.item_ids[mask], self.times[mask], self.events[mask], self.values[mask], self.rows[mask])
+
+    def place(self, rows: Rows) -> Self:
+        """The same events with their catalogue rows, (H,)."""
+        return replace(self, rows=rows)
+
+    def liked(self) -> Rows:
+        """Rows of known items that the person did something *for*, oldest first, (≤ H,)."""
+        against = np.fromiter((e in AGAINST for e in self.events), bool, len(self.events))
+        return self.rows[~against & (self.rows >= 0)]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+NO_HISTORY = History.of(())
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks, when, and what is known of the moment. Unset fields take the model's defaults."""
+
+    request_id: str
+    user_id: str | None = None
+    time: float | None = None
+    """Seconds since epoch, UTC; events later than this are never used."""
+    k: int = 10
+    candidates: tuple[str, ...] | None = None
+    """None: the engine retrieves."""
+    history: History | None = None
+    """None: the engine looks it up."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    query: str | None = None
+    exclude_seen: bool | None = None
+    diversity: float | None = None
+    """0 keeps the score order, 1 looks at novelty only."""
+    tail_share: float | None = None
+    """Least share of the answer from outside the most popular items, in [0, 1]."""
+    seed: int = 0
+    excluded: Rows = field(default_factory=lambda: NO_ROWS)
+    """Rows that must not be shown; filled by the engine from what was seen."""
+    cache: dict[str, Column] = field(default_factory=dict, compare=False, repr=False)
+    """What was computed for this request, by name, so that a person's vector is made once."""
+
+    @property
+    def past(self) -> History:
+        """The history, empty when there is none."""
+        return NO_HISTORY if self.history is None else self.history
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """Candidates for one request, best first. Immutable: every verb returns a new slate."""
+
+    item_ids: Ids  # (N,)
+    scores: Floats  # (N,) higher is better
+    columns: Mapping[str, Column] = field(default_factory=dict)  # each (N, …)
+
+    def __post_init__(self) -> None:
+        for name, column in (("scores", self.scores), *self.columns.items()):
+            if len(column) != len(self.item_ids):
+                raise ShapeError(f"{name} has {len(column)} rows, but the slate has {len(self.item_ids)} items")
+
+    def take(self, order: NDArray[Any]) -> Self:
+        """The rows that ``order`` names, in that order; shorter drops, never invents."""
+        columns = {name: column[order] for name, column in self.columns.items()}
+        return type(self)(self.item_ids[order], self.scores[order], columns)
+
+    def score(self, scores: Floats) -> Self:
+        """The same items with new scores, sorted best first; ties keep their order; NaN goes last."""
+        fresh = replace(self, scores=np.asarray(scores, np.float32))
+        return fresh.take(np.argsort(-fresh.scores, kind="stable"))
+
+    def add(self, **columns: Column) -> Self:
+        """The same slate with further columns."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTrace:
+    """What one step of a pipeline did to one request."""
+
+    name: str
+    ms: float
+    rows_in: int
+    rows_out: int
+    skipped: str | None = None
+    """Why the step did not act; None when it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """What was shown, to quote in feedback and to learn from."""
+
+    request_id: str
+    user_id: str | None
+    time: float
+    item_ids: tuple[str, ...]
+    propensities: tuple[float, ...]
+    version: str
+    """Of the model that answered."""
+
+
+class Encoder(Protocol):
+    """Gives texts meaning."""
+
+    @property
+    def dim(self) -> int: ...
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """(N,) texts to (N, D) float32 rows of unit length; an empty text gives a zero row."""
+        ...
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Finds candidates, and can say how it would score any others."""
+
+    def __call__(self, request: Request, k: int) -> Slate:
+        """At most ``k`` items, best first, none of ``request.excluded``."""
+        ...
+
+    def scores(self, request: Request, rows: Rows) -> Floats:
+        """(N,) rows to (N,) scores, comparable within the request; NaN where nothing is known (row -1)."""
+        ...
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One step of a pipeline: reorder, shorten or annotate a slate, never invent items."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Columns that must be there."""
+        ...
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Columns that it adds."""
+        ...
+
+    def __call__(self, request: Request, slate: Slate) -> Slate: ...
+
+
+class Facts(Protocol):
+    """Knows columns about items."""
+
+    @property
+    def names(self) -> frozenset[str]: ...
+    @property
+    def item_ids(self) -> Ids:
+        """(M,) the items that it knows, by row."""
+        ...
+
+    def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
+        """Each (N, …), aligned with ``item_ids``; an unknown item gets NaN, None, False or zeros."""
+        ...
+
+
+class StateStore(Protocol):
+    """Keeps what people did lately. ``append`` returns only when the events are durable."""
+
+    def append(self, events: Sequence[Event]) -> int:
+        """Store events, ignoring known ``event_id``s; the number that were new."""
+        ...
+
+    def history(self, user_id: str, limit: int) -> list[Event]:
+        """The newest ``limit`` events of a person, oldest first."""
+        ...
+
+    def erase(self, user_id: str) -> int:
+        """Forget a person, for good; the number of events that went."""
+        ...
+
+    def erased(self, user_id: str) -> bool:
+        """Whether the person was ever erased, so that older copies must not be used."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# The fakes: the smallest thing that keeps each promise, for tests and examples.
+
+
+@dataclass(frozen=True)
+class HashEncoder:
+    """Texts to signed hashed word counts: no model, no download, same answer everywhere."""
+
+    dim: int = 64
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        out = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split():
+                code = zlib.crc32(word.encode(errors="surrogatepass"))
+                out[row, code % self.dim] += 1.0 if code & 0x10000 else -1.0
+        norms = np.linalg.norm(out, axis=1, keepdims=True)
+        unit: Floats = np.divide(out, norms, out=np.zeros_like(out), where=norms > 0)
+        return unit
+
+
+@dataclass(frozen=True)
+class FixedRetriever:
+    """The same items for everyone, in the given order."""
+
+    item_ids: tuple[str, ...]
+
+    def __call__(self, request: Request, k: int) -> Slate:  # noqa: ARG002  the same for every request
+        n = min(k, len(self.item_ids))
+        return Slate(ids_of(self.item_ids[:n]), -np.arange(n, dtype=np.float32))
+
+    def scores(self, request: Request, rows: Rows) -> Floats:  # noqa: ARG002  the same for every request
+        return (-rows).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Reverse:
+    """Worst first."""
+
+    needs: frozenset[str] = frozenset()
+    gives: frozenset[str] = frozenset()
+
+    def __call__(self, request: Request, slate: Slate) -> Slate:  # noqa: ARG002  the same for every request
+        return slate.take(np.arange(len(slate))[::-1])
+
+
+@dataclass(frozen=True)
+class DictFacts:
+    """Facts from a dict of dicts: ``facts[name][item_id]``."""
+
+    facts: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.facts)
+
+    @property
+    def item_ids(self) -> Ids:
+        return ids_of(sorted({item_id for column in self.facts.values() for item_id in column}))
+
+    def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
+        return {name: np.array([self.facts[name].get(i) for i in item_ids]) for name in names}

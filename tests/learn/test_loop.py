@@ -1,0 +1,305 @@
+"""The loop on a small regression: repeatable, resumable, stopped in time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
+
+from tailwise.learn.loop import Progress, train  # noqa: E402  after the package that may be absent
+from tailwise.nets.settings import LoopConfig  # noqa: E402
+
+CONFIG = LoopConfig(epochs=6, learning_rate=0.05, warm_up_steps=3, weight_decay=0.01, clip=1.0, patience=6)
+TRUTH = torch.tensor([[1.0], [-2.0], [0.5]])
+
+
+class Interrupted(Exception):  # noqa: N818  it stands for a power cut, which is no error
+    """The power goes."""
+
+
+def fresh_net(seed: int = 1) -> torch.nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
+
+
+def batches(epoch: int) -> Iterator[torch.Tensor]:
+    rng = np.random.default_rng((5, epoch))
+    return (torch.from_numpy(rng.standard_normal((16, 3)).astype(np.float32)) for _ in range(4))
+
+
+def loss_of(net: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: torch.nn.functional.mse_loss(net(x), x @ TRUTH)
+
+
+def judge_of(net: torch.nn.Module) -> Callable[[], float]:
+    x = torch.from_numpy(np.random.default_rng(9).standard_normal((64, 3)).astype(np.float32))
+    return lambda: -float(torch.nn.functional.mse_loss(net(x), x @ TRUTH).detach())
+
+
+@dataclass
+class Scripted:
+    """A judge that says what it is told to, and keeps the weights that it saw."""
+
+    net: torch.nn.Module
+    values: list[float]
+    seen: list[dict[str, torch.Tensor]] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        self.seen.append({name: tensor.clone() for name, tensor in self.net.state_dict().items()})
+        return self.values[len(self.seen) - 1]
+
+
+def run(
+    net: torch.nn.Module,
+    *,
+    config: LoopConfig = CONFIG,
+    seed: int = 3,
+    judge: Callable[[], float] | None = None,
+    folder: Path | None = None,
+    source: Callable[[int], Iterable[torch.Tensor]] = batches,
+) -> Progress:
+    return train(
+        net, config=config, seed=seed, batches=source, loss=loss_of(net), judge=judge or judge_of(net), folder=folder
+    )
+
+
+def interrupted_after(epoch: int, net: torch.nn.Module, folder: Path) -> None:
+    judge, calls = judge_of(net), iter(range(100))
+
+    def judge_until() -> float:
+        if next(calls) == epoch:
+            raise Interrupted
+        return judge()
+
+    with pytest.raises(Interrupted):
+        run(net, judge=judge_until, folder=folder)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_same_seed_gives_the_same_weights_bitwise_and_another_seed_does_not() -> None:
+    one, again, other = fresh_net(), fresh_net(), fresh_net()
+
+    first, second, third = run(one), run(again), run(other, seed=4)
+
+    assert same(one, again)
+    assert first == second
+    assert not same(one, other)
+    assert first.losses != third.losses
+
+
+def test_it_learns() -> None:
+    net = fresh_net()
+    before = judge_of(net.eval())()
+
+    progress = run(net)
+
+    assert judge_of(net)() > before / 2  # half the error gone at least
+    assert progress.losses[-1] < progress.losses[0]
+    assert progress.step == 6 * 4
+
+
+@pytest.mark.parametrize("epoch", range(6))
+def test_a_run_interrupted_after_any_epoch_and_resumed_equals_an_uninterrupted_one_bitwise(
+    epoch: int, tmp_path: Path
+) -> None:
+    whole, resumed = fresh_net(), fresh_net()
+    expected = run(whole)
+    interrupted_after(epoch, fresh_net(), tmp_path)
+    asked: list[int] = []
+
+    def counted(number: int) -> Iterator[torch.Tensor]:
+        asked.append(number)
+        return batches(number)
+
+    progress = run(resumed, folder=tmp_path, source=counted)
+
+    assert asked == list(range(epoch, 6))  # what was done is not done again
+    assert progress == expected
+    assert same(whole, resumed)
+
+
+def test_a_finished_run_that_is_asked_for_again_gives_its_best_weights_without_an_epoch(tmp_path: Path) -> None:
+    whole, again = fresh_net(), fresh_net()
+    expected = run(whole, folder=tmp_path)
+
+    progress = run(again, folder=tmp_path, source=lambda epoch: pytest.fail(f"epoch {epoch} was run again"))
+
+    assert progress == expected
+    assert same(whole, again)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 0xFF  # within the numbers: still a readable file
+    path.write_bytes(bytes(data))
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "weights cut short": ("checkpoint-*", cut),
+    "weights changed": ("checkpoint-*", flip),
+    "weights gone": ("checkpoint-*", Path.unlink),
+    "weights of nothing": ("checkpoint-*", lambda path: path.write_bytes(b"")),
+    "progress cut short": ("progress.json", cut),
+    "progress of another form": ("progress.json", lambda path: path.write_text('{"epoch": 2}')),
+    "progress no object": ("progress.json", lambda path: path.write_text("[1, 2]")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_starts_afresh(damage: str, tmp_path: Path) -> None:
+    whole, resumed = fresh_net(), fresh_net()
+    expected = run(whole)
+    interrupted_after(3, fresh_net(), tmp_path)
+    pattern, harm = DAMAGES[damage]
+    for path in list(tmp_path.glob(pattern)):
+        harm(path)
+
+    progress = run(resumed, folder=tmp_path)
+
+    assert progress == expected
+    assert same(whole, resumed)
+
+
+def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
+    whole, resumed = fresh_net(), fresh_net()
+    run(whole)
+    interrupted_after(3, fresh_net(), tmp_path)
+    epoch = json.loads((tmp_path / "progress.json").read_text())["epoch"]
+    (tmp_path / f"checkpoint-{(epoch + 1) % 2}.safetensors").write_bytes(b"half of the ne")
+    (tmp_path / "progress.json.new").write_text('{"epoch":')
+
+    run(resumed, folder=tmp_path)
+
+    assert epoch == 3
+    assert same(whole, resumed)
+
+
+def test_a_folder_that_cannot_be_written_to_costs_the_checkpoints_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, net = fresh_net(), fresh_net()
+    expected = run(whole)
+    (tmp_path / "file").write_text("in the way")
+
+    progress = run(net, folder=tmp_path / "file" / "checkpoints")
+
+    assert progress == expected
+    assert same(whole, net)
+    assert {record.getMessage().split(":")[0] for record in caplog.records} == {"no checkpoint"}
+
+
+def test_it_stops_when_patience_runs_out_and_ends_with_the_best_weights() -> None:
+    net = fresh_net()
+    judge = Scripted(net, [0.1, 0.5, 0.4, 0.5, 0.3])
+
+    progress = run(net, config=CONFIG.model_copy(update={"epochs": 50, "patience": 3}), judge=judge)
+
+    assert (progress.epoch, progress.best_epoch, progress.best_value) == (5, 2, 0.5)  # an equal value is no better one
+    assert progress.values == [0.1, 0.5, 0.4, 0.5, 0.3]
+    assert all(torch.equal(tensor, judge.seen[1][name]) for name, tensor in net.state_dict().items())
+
+
+def test_epochs_before_the_first_judged_one_are_never_the_best_and_do_not_use_up_patience() -> None:
+    net = fresh_net()
+    judge = Scripted(net, [0.3, 0.2, 0.1])
+
+    progress = run(net, config=CONFIG.model_copy(update={"epochs": 50, "patience": 2, "judge_from": 4}), judge=judge)
+
+    assert progress.best_epoch == 4
+    assert progress.epoch == 6
+    assert len(progress.values) == 3
+
+
+@pytest.mark.parametrize("values", [[], [float("nan")] * 6])
+def test_a_run_that_no_judge_found_good_keeps_its_last_weights(values: list[float]) -> None:
+    net, unjudged = fresh_net(), fresh_net()
+    judged_from = 1 if values else 7  # later than the last epoch
+
+    progress = run(net, config=CONFIG.model_copy(update={"judge_from": judged_from}), judge=Scripted(net, values))
+
+    train(unjudged, config=CONFIG, seed=3, batches=batches, loss=loss_of(unjudged))
+    assert progress.best_epoch == 0
+    assert progress.epoch == 6
+    assert same(net, unjudged)
+
+
+def test_without_a_judge_it_runs_all_epochs() -> None:
+    net = fresh_net()
+
+    progress = train(net, config=CONFIG, seed=3, batches=batches, loss=loss_of(net))
+
+    assert progress.epoch == 6
+    assert progress.values == []
+    assert not net.training
+
+
+def test_the_rate_rises_over_the_warm_up_steps() -> None:
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    weights = [0.0]
+
+    def ones(epoch: int) -> Iterator[torch.Tensor]:
+        for _ in range(6):
+            yield torch.ones(1, 1)
+            weights.append(float(net.weight.detach()))
+
+    config = LoopConfig(epochs=1, learning_rate=0.1, warm_up_steps=4)
+    train(net, config=config, seed=0, batches=ones, loss=lambda x: -net(x).sum())
+
+    # Adam's step on a gradient that never changes is the rate itself.
+    assert np.diff(weights) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-4)
+
+
+def test_gradients_are_clipped() -> None:
+    net = torch.nn.Linear(1, 1, bias=False)
+    norms: list[float] = []
+
+    def one(epoch: int) -> Iterator[torch.Tensor]:
+        yield torch.full((1, 1), 1e6)
+        assert net.weight.grad is not None
+        norms.append(float(net.weight.grad.norm()))
+
+    train(net, config=LoopConfig(epochs=1, clip=0.5), seed=0, batches=one, loss=lambda x: net(x).sum())
+
+    assert norms == pytest.approx([0.5], rel=1e-4)
+
+
+def test_the_global_randomness_of_torch_is_left_alone(tmp_path: Path) -> None:
+    torch.manual_seed(77)
+    expected = torch.rand(4)
+    torch.manual_seed(77)
+
+    run(fresh_net(), folder=tmp_path)
+
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_an_epoch_without_batches_costs_nothing() -> None:
+    net = fresh_net()
+
+    progress = run(net, source=lambda epoch: ())
+
+    assert progress.losses == [0.0] * 6
+
+
+def test_progress_is_reported_to_the_end() -> None:
+    net, told = fresh_net(), []
+
+    train(net, config=CONFIG, seed=0, batches=batches, loss=loss_of(net), report=lambda *what: told.append(what))
+
+    assert told == [*(("sequence", epoch, 6) for epoch in range(6)), ("sequence", 6, 6)]

@@ -1,0 +1,106 @@
+"""The network alone: what it may see, and that padding and batches change nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
+
+from hypothesis import given, settings  # noqa: E402  after the package that may be absent
+from hypothesis import strategies as st  # noqa: E402
+
+from tailwise.nets.sequence import SequenceNet  # noqa: E402
+from tailwise.nets.settings import SequenceShape  # noqa: E402
+
+SHAPE = SequenceShape(dim=16, layers=2, heads=4, max_length=12, feedforward=2, dropout=0.5)
+ITEMS, WIDTH = 30, 5
+
+
+def network(*, text: bool = True) -> SequenceNet:
+    torch.manual_seed(4)
+    vectors = torch.nn.functional.normalize(torch.randn(ITEMS, WIDTH), dim=1)
+    vectors[ITEMS - 1] = 0.0  # an item without a text
+    net = SequenceNet(SHAPE, ITEMS, vectors if text else None).eval()
+    with torch.no_grad():
+        for weight in (net.ids.weight, net.places.weight):
+            weight.mul_(20)  # the small values of a fresh network would hide a leak in the rounding
+    return net
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(st.integers(0, ITEMS - 1), min_size=2, max_size=12), data=st.data())
+def test_a_later_item_never_changes_an_earlier_output(rows: list[int], data: st.DataObject) -> None:
+    net = network()
+    place = data.draw(st.integers(1, len(rows) - 1))
+    changed = [*rows[:place], (rows[place] + 1) % ITEMS, *rows[place + 1 :]]
+
+    with torch.no_grad():
+        before, after = (net(net.vectors(torch.tensor([own])))[0] for own in (rows, changed))
+
+    assert torch.equal(before[:place], after[:place])
+    assert not torch.allclose(before[place:], after[place:])  # else the test would see nothing
+
+
+def test_padding_on_the_right_leaks_into_nothing_so_that_a_batch_equals_its_sequences_alone() -> None:
+    net = network()
+    sequences = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [8]]
+    padded = torch.tensor([own + [7] * (6 - len(own)) for own in sequences])
+
+    with torch.no_grad():
+        together = net(net.vectors(padded))
+        alone = [net(net.vectors(torch.tensor([own])))[0] for own in sequences]
+
+    for own, out in zip(together, alone, strict=True):
+        torch.testing.assert_close(own[: len(out)], out, rtol=1e-5, atol=1e-6)
+
+
+def test_the_order_of_items_matters() -> None:
+    net = network()
+
+    with torch.no_grad():
+        one, other = (net(net.vectors(torch.tensor([rows])))[0, -1] for rows in ([1, 2, 3], [2, 1, 3]))
+
+    assert not torch.allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_vectors_of_rows_are_the_rows_of_the_table(text: bool) -> None:
+    net = network(text=text)
+    rows = torch.tensor([[0, 7, 7], [29, 3, 1]])
+
+    assert torch.allclose(net.vectors(rows), net.table()[rows], atol=1e-6)
+    assert net.table().shape == (ITEMS, SHAPE.dim)
+
+
+def test_the_table_is_the_learned_vector_plus_the_text_through_the_adapter() -> None:
+    net = network()
+    assert net.adapter is not None
+
+    with torch.no_grad():
+        by_hand = net.ids.weight + net.text @ net.adapter.weight.T
+
+    assert torch.allclose(net.table(), by_hand, atol=1e-6)
+    assert torch.equal(net.table()[ITEMS - 1], net.ids.weight[ITEMS - 1])  # no text, no part of it
+
+
+def test_the_text_learns_nothing_and_is_not_stored_with_the_weights() -> None:
+    net = network()
+
+    net(net.vectors(torch.tensor([[1, 2]]))).sum().backward()
+
+    assert net.text.grad is None
+    assert not any("text" in name for name in net.state_dict())
+    assert net.adapter is not None
+    assert net.adapter.weight.grad is not None
+
+
+def test_only_training_drops_activations() -> None:
+    net = network()
+    vectors = net.vectors(torch.tensor([[1, 2, 3]]))
+
+    with torch.no_grad():
+        calm, again = net.eval()(vectors), net(vectors)
+        dropped, dropped_again = net.train()(vectors), net(vectors)
+
+    assert torch.equal(calm, again)
+    assert not torch.equal(dropped, dropped_again)

@@ -1,0 +1,52 @@
+from starlette.testclient import TestClient
+
+from tailwise.serve.monitor import Monitor
+
+
+def samples(client: TestClient) -> dict[str, float]:
+    lines = client.get("/metrics").text.splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    }
+
+
+def test_requests_events_and_steps_are_counted(client: TestClient) -> None:
+    for _ in range(3):
+        client.post("/v1/rank", json={"user_id": "u1"})
+    client.post("/v1/rank", content=b"{")
+    client.post("/v1/events", json=[{"user_id": "u", "item_id": "i", "event_id": "same"}] * 2)
+
+    found = samples(client)
+
+    assert found['tailwise_requests_total{method="POST",route="/v1/rank",status="200"}'] == 3
+    assert found['tailwise_requests_total{method="POST",route="/v1/rank",status="400"}'] == 1
+    assert found['tailwise_request_seconds_count{route="/v1/rank"}'] == 4
+    assert found['tailwise_stage_seconds_count{stage="mmr"}'] == 3
+    assert found["tailwise_events_total"] == 1
+
+
+def test_callers_cannot_add_labels(client: TestClient) -> None:
+    client.get("/health")
+    client.get("/metrics")
+    before = set(samples(client))
+    for n in range(20):
+        client.get(f"/v1/users/u{n}")
+        client.get(f"/made-up/{n}")
+        client.request(f"VERB{n}", "/health")
+
+    added = {name for name in set(samples(client)) - before if name.startswith("tailwise_requests_total")}
+
+    assert added == {
+        'tailwise_requests_total{method="GET",route="/v1/users/{user_id:path}",status="200"}',
+        'tailwise_requests_total{method="GET",route="other",status="404"}',
+        'tailwise_requests_total{method="other",route="/health",status="405"}',
+    }
+
+
+def test_two_monitors_do_not_share_counts() -> None:
+    one, other = Monitor(), Monitor()
+
+    one.stored(5)
+
+    assert b"tailwise_events_total 5.0" in one.text()
+    assert b"tailwise_events_total 0.0" in other.text()
