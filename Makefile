@@ -1,8 +1,8 @@
 # make demo    data, fit, evaluation, report and the page, from nothing
 # make test    the tests            make check   lint, types, layers
-# make fix     format and mend      make bench   the README's numbers
+# make fix     format and mend      make bench   the README's numbers      make docs   the reference, from the code
 # make env     the environment alone; every target makes it when it is missing
-.PHONY: env demo test check fix bench clean
+.PHONY: env demo test check fix bench docs clean
 .DEFAULT_GOAL := demo
 
 BIN := .venv/bin
@@ -26,19 +26,22 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 fix: $(STAMP)
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks docs
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_quality.py
 	$(BIN)/python benchmarks/bench_fit.py
 	$(BIN)/python benchmarks/bench_serve.py
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf .venv build tailwise-demo

@@ -33,7 +33,7 @@ class Step(Closed):
     """In the registry, or an installed entry point of group ``tailwise.stages``."""
     keep: Annotated[int, Field(ge=1)] | None = None
     """Rows that go on after this step; None keeps all."""
-    deadline_ms: Annotated[float, Field(gt=0)] | None = None
+    deadline_ms: Annotated[float, Field(gt=0, le=3_600_000)] | None = None
     """A later answer is dropped: the previous order stands and the trace says so."""
     k: Annotated[int, Field(ge=1)] = 200
     """Candidates that a source gives; steps ignore it."""
@@ -71,6 +71,7 @@ class PipelineConfig(Closed):
     """A pipeline: what embeds, what retrieves, what ranks, in order."""
 
     encode: EncodeConfig = EncodeConfig()
+    """How items get vectors from their texts."""
     retrieve: tuple[Step, ...] = (
         Step(name="popular", k=100),
         Step(name="ease", k=200),
@@ -79,6 +80,7 @@ class PipelineConfig(Closed):
         Step(name="text", k=50),
         Step(name="sequence", k=200),
     )
+    """Sources of candidates; each may stand here once."""
     stage: tuple[Step, ...] = (
         Step(name="fusion"),
         Step(name="mmr"),
@@ -86,12 +88,20 @@ class PipelineConfig(Closed):
         Step(name="rules"),
         Step(name="reasons"),
     )
+    """What orders, shortens or annotates the candidates, in turn; a source here orders by its score alone."""
     exclude_seen: bool | None = None
     """Whether what a person has had may be shown again; None lets the fit look at how often people come back."""
     max_history: Annotated[int, Field(ge=1)] = 200
     """Newest events of a person that are used."""
     tail_cut: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of items, by training events, that count as popular; the rest is the long tail."""
+
+    @model_validator(mode="after")
+    def _sources_only_retrieve(self) -> Self:
+        for step in self.retrieve:
+            if step.keep is not None or step.deadline_ms is not None:
+                raise ValueError(f"retrieve: {step.name} has keep or deadline_ms, but those are for stages")
+        return self
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -130,11 +140,17 @@ def settings_of(cls: type[C], raw: dict[str, Any], *, where: str) -> C:
         return cls.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"]) or "settings"
+        setting = ".".join(str(part) for part in first["loc"])
+        if not setting:  # a rule about several settings; its message names them
+            raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         if first["type"] == "extra_forbidden":
             known = ", ".join(cls.model_fields) if len(first["loc"]) == 1 else "see the reference"
             raise ConfigError(f"{where}: {setting} is not a setting; known: {known}") from error
-        raise ConfigError(f"{where}: {setting} is {first.get('input')!r}, but: {first['msg']}") from error
+        if first["type"] == "missing":
+            raise ConfigError(f"{where}: {setting} is missing") from error
+        value = repr(first.get("input"))
+        shown = value if len(value) <= 80 else f"{value[:77]}..."
+        raise ConfigError(f"{where}: {setting} is {shown}, but: {first['msg']}") from error
 
 
 def _tables(raw: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -154,9 +170,14 @@ class Settings(Closed):
     @classmethod
     def from_environment(cls) -> Self:
         """``TAILWISE_CACHE`` and ``TAILWISE_THREADS``; defaults: the user's cache folder, and every core."""
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         raw = {
-            "cache": os.environ.get("TAILWISE_CACHE", home / "tailwise"),
-            "threads": os.environ.get("TAILWISE_THREADS", len(os.sched_getaffinity(0))),
+            "cache": os.environ.get("TAILWISE_CACHE") or home / "tailwise",
+            "threads": os.environ.get("TAILWISE_THREADS") or _cores(),
         }
         return settings_of(cls, raw, where="environment")
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system can tell them from those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

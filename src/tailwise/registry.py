@@ -65,13 +65,16 @@ def component(name: str) -> type[Component]:
     The class behind a name.
 
     Raises:
-        ConfigError: Nothing has this name; the message suggests the nearest.
+        ConfigError: Nothing has this name, and the message suggests the nearest; or what has it cannot be imported.
     """
     target = SOURCES.get(name) or STAGES.get(name)
     if target is not None:
         return _import(target)  # type: ignore[no-any-return]  # the contract tests check what the table names
     for point in entry_points(group=ENTRY_POINTS, name=name):
-        return point.load()  # type: ignore[no-any-return]  # from outside: checked when it is used
+        try:
+            return point.load()  # type: ignore[no-any-return]  # from outside: checked when it is used
+        except Exception as error:
+            raise ConfigError(f"{name} is installed as {point.value}, which cannot be imported: {error}") from error
     near = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names())}"
     raise ConfigError(f"no component is called {name!r}; {hint}")

@@ -10,7 +10,6 @@ position in the catalogue (0 … M-1); -1 is an item that the catalogue does not
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, runtime_checkable
@@ -81,13 +80,27 @@ class History:
             np.full(len(events), -1, np.int64),
         )
 
-    def take(self, mask: NDArray[np.bool_] | slice) -> Self:
-        """The events that ``mask`` selects, in order."""
-        return type(self)(self.item_ids[mask], self.times[mask], self.events[mask], self.values[mask], self.rows[mask])
+    def take(self, rows: NDArray[Any] | slice) -> Self:
+        """The events that a mask, places or a slice select, in that order."""
+        return type(self)(self.item_ids[rows], self.times[rows], self.events[rows], self.values[rows], self.rows[rows])
 
     def place(self, rows: Rows) -> Self:
         """The same events with their catalogue rows, (H,)."""
         return replace(self, rows=rows)
+
+    def join(self, later: Self) -> Self:
+        """
+        Both, by time; an act of ``later`` that is here already, with the same item, time and kind, is there once.
+
+        Cost: O(H), and a set of the acts where the two overlap in time.
+        """
+        if (later.times <= self.times.max(initial=-np.inf)).any():
+            acts = set(zip(self.item_ids, self.times, self.events, strict=True))
+            own = zip(later.item_ids, later.times, later.events, strict=True)
+            later = later.take(~np.fromiter((act in acts for act in own), bool, len(later)))
+        names = ("item_ids", "times", "events", "values", "rows")
+        both = type(self)(*(np.concatenate([getattr(self, n), getattr(later, n)]) for n in names))
+        return both.take(np.argsort(both.times, kind="stable"))
 
     def liked(self) -> Rows:
         """Rows of known items that the person did something *for*, oldest first, (≤ H,)."""
@@ -124,8 +137,8 @@ class Request:
     seed: int = 0
     excluded: Rows = field(default_factory=lambda: NO_ROWS)
     """Rows that must not be shown; filled by the engine from what was seen."""
-    cache: dict[str, Column] = field(default_factory=dict, compare=False, repr=False)
-    """What was computed for this request, by name, so that a person's vector is made once."""
+    cache: dict[object, Column] = field(default_factory=dict, compare=False, repr=False)
+    """What was computed for this request, by the component that did, so that a person's vector is made once."""
 
     @property
     def past(self) -> History:
@@ -204,7 +217,7 @@ class Retriever(Protocol):
     """Finds candidates, and can say how it would score any others."""
 
     def __call__(self, request: Request, k: int) -> Slate:
-        """At most ``k`` items, best first, none of ``request.excluded``."""
+        """At most ``k`` items of the catalogue, best first, none of ``request.excluded``; with the column ``row``."""
         ...
 
     def scores(self, request: Request, rows: Rows) -> Floats:
@@ -264,66 +277,3 @@ class StateStore(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-# The fakes: the smallest thing that keeps each promise, for tests and examples.
-
-
-@dataclass(frozen=True)
-class HashEncoder:
-    """Texts to signed hashed word counts: no model, no download, same answer everywhere."""
-
-    dim: int = 64
-
-    def encode(self, texts: Sequence[str]) -> Floats:
-        out = np.zeros((len(texts), self.dim), np.float32)
-        for row, text in enumerate(texts):
-            for word in text.lower().split():
-                code = zlib.crc32(word.encode(errors="surrogatepass"))
-                out[row, code % self.dim] += 1.0 if code & 0x10000 else -1.0
-        norms = np.linalg.norm(out, axis=1, keepdims=True)
-        unit: Floats = np.divide(out, norms, out=np.zeros_like(out), where=norms > 0)
-        return unit
-
-
-@dataclass(frozen=True)
-class FixedRetriever:
-    """The same items for everyone, in the given order."""
-
-    item_ids: tuple[str, ...]
-
-    def __call__(self, request: Request, k: int) -> Slate:  # noqa: ARG002  the same for every request
-        n = min(k, len(self.item_ids))
-        return Slate(ids_of(self.item_ids[:n]), -np.arange(n, dtype=np.float32))
-
-    def scores(self, request: Request, rows: Rows) -> Floats:  # noqa: ARG002  the same for every request
-        return (-rows).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Reverse:
-    """Worst first."""
-
-    needs: frozenset[str] = frozenset()
-    gives: frozenset[str] = frozenset()
-
-    def __call__(self, request: Request, slate: Slate) -> Slate:  # noqa: ARG002  the same for every request
-        return slate.take(np.arange(len(slate))[::-1])
-
-
-@dataclass(frozen=True)
-class DictFacts:
-    """Facts from a dict of dicts: ``facts[name][item_id]``."""
-
-    facts: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(self.facts)
-
-    @property
-    def item_ids(self) -> Ids:
-        return ids_of(sorted({item_id for column in self.facts.values() for item_id in column}))
-
-    def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
-        return {name: np.array([self.facts[name].get(i) for i in item_ids]) for name in names}

@@ -7,7 +7,7 @@ import pytest
 from tailwise.data.schema import check_across, check_events, check_graph, check_items
 from tailwise.data.synthetic import EXPLORE, FOLLOW, SLOTS, World, make_world
 from tailwise.errors import ConfigError
-from tailwise.types import HashEncoder
+from tailwise.fakes import HashEncoder
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.encode.cache import BLOCK, EmbeddingCache, encode_cached, fingerprint_of, key_of
-from tailwise.types import Floats, HashEncoder
+from tailwise.fakes import HashEncoder
+from tailwise.types import Floats
 
 
 @dataclass
@@ -164,7 +165,7 @@ FILL = """
 import sys
 from pathlib import Path
 from tailwise.encode.cache import EmbeddingCache, encode_cached
-from tailwise.types import HashEncoder
+from tailwise.fakes import HashEncoder
 
 for start in range(0, 1200, 300):
     encode_cached(HashEncoder(16), [f"text {n}" for n in range(start, start + 450)], EmbeddingCache(Path(sys.argv[1])))

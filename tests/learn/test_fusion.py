@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,18 @@ import pytest
 
 pytest.importorskip("scipy", reason="needs scipy: pip install 'tailwise[train]'")
 
-from hypothesis import given, settings  # noqa: E402  after the package that may be absent
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tailwise.config import PipelineConfig, Step  # noqa: E402
-from tailwise.data.catalogue import Catalogue  # noqa: E402
-from tailwise.data.interactions import Interactions, Training  # noqa: E402
-from tailwise.data.load import Dataset  # noqa: E402
-from tailwise.learn.fusion import LEAST_PEOPLE, fit_fusion  # noqa: E402
-from tailwise.pipeline import Engine  # noqa: E402
-from tailwise.pipeline.binding import Bound  # noqa: E402
-from tailwise.rank.fusion import Fusion, FusionConfig, standardised  # noqa: E402
-from tailwise.types import Floats, Request, Rows, Slate  # noqa: E402
+from tailwise.config import PipelineConfig, Step
+from tailwise.data.catalogue import Catalogue
+from tailwise.data.interactions import Interactions, Training
+from tailwise.data.load import Dataset
+from tailwise.learn.fusion import LEAST_PEOPLE, _earned, _examples, _fit_weights, fit_fusion
+from tailwise.pipeline import Engine
+from tailwise.pipeline.binding import Bound
+from tailwise.rank.fusion import Fusion, FusionConfig, standardised
+from tailwise.types import Floats, Request, Rows, Slate
 
 ITEMS = 40
 
@@ -100,13 +100,15 @@ def test_it_recovers_a_known_mixture() -> None:
 
 
 def test_a_source_that_points_the_wrong_way_is_ignored_and_never_turned_round() -> None:
-    opinions = [noise(600, 1), noise(600, 2)]
-    training, engine = world(opinions, [1.5, -1.5], people=600)
+    right = noise(600, 1)
+    training, engine = world([right, 0.7 * right + noise(600, 2)], [1.5, -0.7], people=600)
+    engine_of_one = replace(engine, sources=engine.sources[:1])
 
     fusion, _ = fit_fusion(FusionConfig(), training, engine)
+    alone, _ = fit_fusion(FusionConfig(), training, engine_of_one)
 
     assert list(fusion.weights) == ["s0"]
-    assert fusion.weights["s0"] > 0
+    assert fusion.weights["s0"] == pytest.approx(alone.weights["s0"], rel=1e-3)  # as if the other were not there
 
 
 @settings(max_examples=15, deadline=None)
@@ -145,6 +147,17 @@ def test_where_weights_learned_from_some_do_not_hold_for_others_the_best_source_
     assert notes["ndcg@10 s0"] == 1.0
     assert notes["decision"] == "not used: s0 alone is better"
     assert fusion.weights == {"s0": 1.0}
+
+
+def test_the_fusion_is_judged_on_people_that_it_did_not_learn_from() -> None:
+    training, engine = world([noise(LEAST_PEOPLE, seed) for seed in range(8)], [0.0] * 8, people=LEAST_PEOPLE)
+
+    _, notes = fit_fusion(FusionConfig(regularisation=0.0), training, engine)
+
+    names = [f"s{n}" for n in range(8)]
+    slates, hits, reached = _examples(FusionConfig(), training, engine, names)
+    learned_by_heart = _earned(slates, hits, _fit_weights(slates, hits, 0.0), reached)
+    assert notes["ndcg@10 fusion (cross-validated)"] < learned_by_heart / 2
 
 
 @pytest.mark.parametrize("people", [0, 1, 3, LEAST_PEOPLE - 1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
 
-from tailwise.learn.loop import Progress, train  # noqa: E402  after the package that may be absent
+from tailwise.learn.loop import Progress, side_by_side, train  # noqa: E402  after the package that may be absent
+from tailwise.nets.sequence import dropped  # noqa: E402
 from tailwise.nets.settings import LoopConfig  # noqa: E402
 
-CONFIG = LoopConfig(epochs=6, learning_rate=0.05, warm_up_steps=3, weight_decay=0.01, clip=1.0, patience=6)
+CONFIG = LoopConfig(epochs=6, learning_rate=0.05, warm_up_steps=3, weight_decay=0.01, clip=1.0, average=0.5, patience=6)
 TRUTH = torch.tensor([[1.0], [-2.0], [0.5]])
 
 
@@ -23,19 +25,47 @@ class Interrupted(Exception):  # noqa: N818  it stands for a power cut, which is
     """The power goes."""
 
 
-def fresh_net(seed: int = 1) -> torch.nn.Sequential:
+ROWS = 16
+"""Of a batch."""
+
+
+@pytest.fixture
+def pool() -> Iterator[Executor]:
+    with side_by_side(1) as pool:
+        yield pool
+
+
+class Net(torch.nn.Module):
+    """Two layers with dropout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = torch.nn.Linear(3, 8), torch.nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor, noise: torch.Generator | None = None) -> torch.Tensor:
+        return self.two(dropped(self.one(x), 0.3, noise))
+
+
+def fresh_net(seed: int = 1) -> Net:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
+        return Net()
 
 
-def batches(epoch: int) -> Iterator[torch.Tensor]:
+def batches(epoch: int) -> Iterator[list[torch.Tensor]]:
+    """Batches in three parts of different sizes."""
     rng = np.random.default_rng((5, epoch))
-    return (torch.from_numpy(rng.standard_normal((16, 3)).astype(np.float32)) for _ in range(4))
+    for _ in range(4):
+        yield list(torch.from_numpy(rng.standard_normal((ROWS, 3)).astype(np.float32)).split([9, 6, 1]))
 
 
-def loss_of(net: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda x: torch.nn.functional.mse_loss(net(x), x @ TRUTH)
+def loss_of(net: torch.nn.Module) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+    return lambda x, noise: (net(x, noise) - x @ TRUTH).square().sum() / ROWS
+
+
+def plain(net: torch.nn.Module) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+    """A loss that wants the net's output as large as it gets."""
+    return lambda x, _: -net(x).sum()
 
 
 def judge_of(net: torch.nn.Module) -> Callable[[], float]:
@@ -63,11 +93,14 @@ def run(
     seed: int = 3,
     judge: Callable[[], float] | None = None,
     folder: Path | None = None,
-    source: Callable[[int], Iterable[torch.Tensor]] = batches,
+    source: Callable[[int], Iterable[Sequence[torch.Tensor]]] = batches,
+    threads: int = 1,
 ) -> Progress:
-    return train(
-        net, config=config, seed=seed, batches=source, loss=loss_of(net), judge=judge or judge_of(net), folder=folder
-    )
+    judge = judge or judge_of(net)
+    with side_by_side(threads) as pool:
+        return train(
+            net, config=config, seed=seed, batches=source, loss=loss_of(net), judge=judge, pool=pool, folder=folder
+        )
 
 
 def interrupted_after(epoch: int, net: torch.nn.Module, folder: Path) -> None:
@@ -98,6 +131,45 @@ def test_the_same_seed_gives_the_same_weights_bitwise_and_another_seed_does_not(
     assert first.losses != third.losses
 
 
+def test_the_number_of_threads_changes_nothing() -> None:
+    alone, shared = fresh_net(), fresh_net()
+
+    first, second = run(alone), run(shared, threads=3)
+
+    assert same(alone, shared)
+    assert first == second
+
+
+def test_every_part_of_every_step_has_a_stream_of_chance_of_its_own(pool: Executor) -> None:
+    seeds: dict[int, list[int]] = {3: [], 4: []}
+    for seed, drawn in seeds.items():
+        net = fresh_net()
+
+        def loss(x: torch.Tensor, noise: torch.Generator, net: Net = net, drawn: list[int] = drawn) -> torch.Tensor:
+            drawn.append(noise.initial_seed())
+            return net(x).sum()
+
+        train(net, config=CONFIG, seed=seed, batches=batches, loss=loss, pool=pool)
+
+    every = seeds[3] + seeds[4]
+    assert len(every) == len(set(every)) == 2 * 6 * 4 * 3
+
+
+def test_parts_of_a_batch_add_up_to_the_batch() -> None:
+    def still(net: torch.nn.Module) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+        return lambda x, _: loss_of(net)(x, None)
+
+    parted, whole = fresh_net(), fresh_net()
+    with side_by_side(2) as pool:
+        found = train(parted, config=CONFIG, seed=3, batches=batches, loss=still(parted), pool=pool)
+        joined = lambda epoch: ([torch.cat(parts)] for parts in batches(epoch))  # noqa: E731  used at once
+        wanted = train(whole, config=CONFIG, seed=3, batches=joined, loss=still(whole), pool=pool)
+
+    assert found.losses == pytest.approx(wanted.losses, rel=1e-4)
+    for one, other in zip(parted.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_it_learns() -> None:
     net = fresh_net()
     before = judge_of(net.eval())()
@@ -118,7 +190,7 @@ def test_a_run_interrupted_after_any_epoch_and_resumed_equals_an_uninterrupted_o
     interrupted_after(epoch, fresh_net(), tmp_path)
     asked: list[int] = []
 
-    def counted(number: int) -> Iterator[torch.Tensor]:
+    def counted(number: int) -> Iterator[list[torch.Tensor]]:
         asked.append(number)
         return batches(number)
 
@@ -226,57 +298,101 @@ def test_epochs_before_the_first_judged_one_are_never_the_best_and_do_not_use_up
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")] * 6])
-def test_a_run_that_no_judge_found_good_keeps_its_last_weights(values: list[float]) -> None:
+def test_a_run_that_no_judge_found_good_keeps_its_last_weights(values: list[float], pool: Executor) -> None:
     net, unjudged = fresh_net(), fresh_net()
     judged_from = 1 if values else 7  # later than the last epoch
 
     progress = run(net, config=CONFIG.model_copy(update={"judge_from": judged_from}), judge=Scripted(net, values))
 
-    train(unjudged, config=CONFIG, seed=3, batches=batches, loss=loss_of(unjudged))
+    train(unjudged, config=CONFIG, seed=3, batches=batches, loss=loss_of(unjudged), pool=pool)
     assert progress.best_epoch == 0
     assert progress.epoch == 6
     assert same(net, unjudged)
+    assert not same(net, fresh_net())
 
 
-def test_without_a_judge_it_runs_all_epochs() -> None:
+def test_without_a_judge_it_runs_all_epochs(pool: Executor) -> None:
     net = fresh_net()
 
-    progress = train(net, config=CONFIG, seed=3, batches=batches, loss=loss_of(net))
+    progress = train(net, config=CONFIG, seed=3, batches=batches, loss=loss_of(net), pool=pool)
 
     assert progress.epoch == 6
     assert progress.values == []
     assert not net.training
 
 
-def test_the_rate_rises_over_the_warm_up_steps() -> None:
+def test_the_rate_rises_over_the_warm_up_steps(pool: Executor) -> None:
     net = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(net.weight)
     weights = [0.0]
 
-    def ones(epoch: int) -> Iterator[torch.Tensor]:
+    def ones(epoch: int) -> Iterator[list[torch.Tensor]]:
         for _ in range(6):
-            yield torch.ones(1, 1)
+            yield [torch.ones(1, 1)]
             weights.append(float(net.weight.detach()))
 
     config = LoopConfig(epochs=1, learning_rate=0.1, warm_up_steps=4)
-    train(net, config=config, seed=0, batches=ones, loss=lambda x: -net(x).sum())
+    train(net, config=config, seed=0, batches=ones, loss=plain(net), pool=pool)
 
     # Adam's step on a gradient that never changes is the rate itself.
     assert np.diff(weights) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-4)
 
 
-def test_gradients_are_clipped() -> None:
+def test_what_is_judged_and_kept_is_the_moving_average_of_the_weights(pool: Executor) -> None:
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    passed: list[float] = []
+    seen: list[float] = []
+
+    def ones(epoch: int) -> Iterator[list[torch.Tensor]]:
+        for _ in range(15):
+            yield [torch.ones(1, 1)]
+            passed.append(float(net.weight.detach()))
+
+    def judge() -> float:
+        seen.append(float(net.weight.detach()))
+        return float(len(seen))
+
+    config = LoopConfig(epochs=2, learning_rate=0.1, warm_up_steps=0, average=0.6)
+    train(net, config=config, seed=0, batches=ones, loss=plain(net), pool=pool, judge=judge)
+
+    by_hand = [passed[0]]  # the first step is where it begins
+    for steps, weight in enumerate(passed[1:], start=1):
+        stays = min(0.6, (1 + steps) / (10 + steps))  # 2/11, 3/12, … 0.6
+        by_hand.append(stays * by_hand[-1] + (1 - stays) * weight)
+    assert passed == pytest.approx(np.arange(1, 31) / 10, rel=1e-4)  # judging left the moving weights alone
+    assert seen == pytest.approx([by_hand[14], by_hand[29]], rel=1e-5)
+    assert float(net.weight.detach()) == pytest.approx(by_hand[29], rel=1e-5)
+
+
+def test_gradients_are_clipped(pool: Executor) -> None:
     net = torch.nn.Linear(1, 1, bias=False)
     norms: list[float] = []
 
-    def one(epoch: int) -> Iterator[torch.Tensor]:
-        yield torch.full((1, 1), 1e6)
+    def one(epoch: int) -> Iterator[list[torch.Tensor]]:
+        yield [torch.full((1, 1), 1e6)]
         assert net.weight.grad is not None
         norms.append(float(net.weight.grad.norm()))
 
-    train(net, config=LoopConfig(epochs=1, clip=0.5), seed=0, batches=one, loss=lambda x: net(x).sum())
+    train(net, config=LoopConfig(epochs=1, clip=0.5), seed=0, batches=one, loss=plain(net), pool=pool)
 
     assert norms == pytest.approx([0.5], rel=1e-4)
+
+
+def test_a_parameter_that_a_batch_does_not_touch_stays_where_it_is(pool: Executor) -> None:
+    net = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
+    before = net[1].weight.detach().clone()
+
+    train(
+        net,
+        config=LoopConfig(epochs=2),
+        seed=0,
+        batches=lambda epoch: [[torch.ones(1, 1)] * 2],
+        loss=plain(net[0]),
+        pool=pool,
+    )
+
+    assert torch.equal(net[1].weight, before)
 
 
 def test_the_global_randomness_of_torch_is_left_alone(tmp_path: Path) -> None:
@@ -297,9 +413,10 @@ def test_an_epoch_without_batches_costs_nothing() -> None:
     assert progress.losses == [0.0] * 6
 
 
-def test_progress_is_reported_to_the_end() -> None:
+def test_progress_is_reported_to_the_end(pool: Executor) -> None:
     net, told = fresh_net(), []
+    loss = loss_of(net)
 
-    train(net, config=CONFIG, seed=0, batches=batches, loss=loss_of(net), report=lambda *what: told.append(what))
+    train(net, config=CONFIG, seed=0, batches=batches, loss=loss, pool=pool, report=lambda *what: told.append(what))
 
     assert told == [*(("sequence", epoch, 6) for epoch in range(6)), ("sequence", 6, 6)]

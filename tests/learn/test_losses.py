@@ -66,6 +66,17 @@ def test_full_softmax_moves_both_inputs_as_finite_differences_say() -> None:
     assert torch.autograd.gradcheck(lambda h, t: softmax_loss(h, t, targets).double(), (hidden, table))
 
 
+def test_full_softmax_of_parts_adds_up_to_that_of_the_batch() -> None:
+    hidden, table, targets = tensors(30, 11, 4)
+
+    whole = softmax_loss(hidden, table, targets)
+    parts = [softmax_loss(hidden[a:b], table, targets[a:b], of=30) for a, b in ((0, 17), (17, 18), (18, 30))]
+
+    torch.testing.assert_close(sum(parts), whole, rtol=1e-5, atol=1e-6)
+    for own, other in zip(gradients(sum(parts), hidden, table), gradients(whole, hidden, table), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
+
+
 def test_a_catalogue_of_one_item_costs_nothing() -> None:
     hidden, table, targets = tensors(4, 1, 3)
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[
 from hypothesis import given, settings  # noqa: E402  after the package that may be absent
 from hypothesis import strategies as st  # noqa: E402
 
-from tailwise.nets.sequence import SequenceNet  # noqa: E402
+from tailwise.nets.sequence import SequenceNet, dropped  # noqa: E402
 from tailwise.nets.settings import SequenceShape  # noqa: E402
 
 SHAPE = SequenceShape(dim=16, layers=2, heads=4, max_length=12, feedforward=2, dropout=0.5)
@@ -54,13 +54,14 @@ def test_padding_on_the_right_leaks_into_nothing_so_that_a_batch_equals_its_sequ
         torch.testing.assert_close(own[: len(out)], out, rtol=1e-5, atol=1e-6)
 
 
-def test_the_order_of_items_matters() -> None:
+def test_the_place_of_an_item_matters() -> None:
     net = network()
 
     with torch.no_grad():
-        one, other = (net(net.vectors(torch.tensor([rows])))[0, -1] for rows in ([1, 2, 3], [2, 1, 3]))
+        outputs = net(net.vectors(torch.tensor([[4, 4, 4]])))[0]  # nothing else tells the three apart
 
-    assert not torch.allclose(one, other, atol=1e-3)
+    assert not torch.allclose(outputs[0], outputs[1], atol=1e-3)
+    assert not torch.allclose(outputs[1], outputs[2], atol=1e-3)
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -94,13 +95,23 @@ def test_the_text_learns_nothing_and_is_not_stored_with_the_weights() -> None:
     assert net.adapter.weight.grad is not None
 
 
-def test_only_training_drops_activations() -> None:
+def test_only_training_drops_activations_and_by_its_own_stream_of_chance() -> None:
     net = network()
     vectors = net.vectors(torch.tensor([[1, 2, 3]]))
 
     with torch.no_grad():
-        calm, again = net.eval()(vectors), net(vectors)
-        dropped, dropped_again = net.train()(vectors), net(vectors)
+        calm, calm_again = net.train()(vectors), net.eval()(vectors)
+        one, again, other = (net(vectors, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
 
-    assert torch.equal(calm, again)
-    assert not torch.equal(dropped, dropped_again)
+    assert torch.equal(calm, calm_again)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, calm)
+
+
+def test_what_is_dropped_keeps_its_mean() -> None:
+    kept = dropped(torch.ones(100_000), 0.3, torch.Generator().manual_seed(1))
+
+    assert sorted(set(kept.tolist())) == pytest.approx([0.0, 1 / 0.7])
+    assert float((kept == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(kept.mean()) == pytest.approx(1.0, abs=0.01)

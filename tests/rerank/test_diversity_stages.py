@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailwise.fakes import DictFacts
 from tailwise.rerank.diversity import DPP, MMR
-from tailwise.types import DictFacts, Request, Slate, ids_of
+from tailwise.types import Request, Slate, ids_of
 
 both_stages = pytest.mark.parametrize("stage", [MMR, DPP])
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.errors import ConfigError
+from tailwise.fakes import DictFacts
 from tailwise.rerank.exposure import Exposure, tail_order
-from tailwise.types import DictFacts, Request, Slate, ids_of
+from tailwise.types import Request, Slate, ids_of
 
 
 def fewest_changes(tail: list[bool], share: float, k: int) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailwise.fakes import DictFacts
 from tailwise.rerank.reasons import Reasons
-from tailwise.types import Column, DictFacts, Event, History, Ids, Request, Slate, ids_of
+from tailwise.types import Column, Event, History, Ids, Request, Slate, ids_of
 
 GENRES = ("Action", "Animation", "Comedy", "Drama", "Family")
 FILMS: dict[str, tuple[str | None, list[float], str]] = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tailwise.errors import ConfigError
+from tailwise.fakes import DictFacts
 from tailwise.rerank.rules import Rules, read_rules
-from tailwise.types import DictFacts
 
 EXAMPLE = Path(__file__).parents[2] / "pipelines" / "rules.toml"
 FACTS = DictFacts(

@@ -71,8 +71,8 @@ addEventListener("DOMContentLoaded", () => new MutationObserver(() => {
 
 @pytest.fixture
 def visit(browser: "Browser", site: tuple[str, Engine], request: pytest.FixtureRequest) -> Iterator[Visit]:
-    size = getattr(request, "param", {"width": 1280, "height": 900})
-    context = browser.new_context(viewport=size, reduced_motion="reduce")
+    width, height = getattr(request, "param", (1280, 900))
+    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
     visit = Visit(context.new_page(), *site)
     visit.page.add_init_script(COUNT)
     visit.page.set_default_timeout(10_000)
@@ -227,7 +227,7 @@ def test_every_control_has_a_name(visit: Visit) -> None:
     assert unnamed == []
 
 
-@pytest.mark.parametrize("visit", [{"width": 375, "height": 812}], indirect=True)
+@pytest.mark.parametrize("visit", [(375, 812)], indirect=True)
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_nothing_is_wider_than_a_phone(visit: Visit, path: str) -> None:
     visit.open("u1", path)

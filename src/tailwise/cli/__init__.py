@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ONE_THREAD = frozenset({"serve", "rank"})
@@ -35,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(argv)
     _pin_threads(options.verb)
+    if options.debug:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     from tailwise.errors import TailwiseError
 
     module, _, function = VERBS[options.verb].partition(":")
@@ -62,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="tailwise",
         description="A re-ranking engine for recommender systems and search.",
         epilog="Start with: tailwise demo. Every command has --help with an example.",
@@ -131,18 +136,24 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what was asked wrongly in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tailwise: {message}; see: {self.prog} --help\n")
+
+
 class _Version(argparse.Action):
     """The version, looked up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"tailwise {version('tailwise')}\n")
+        print(f"tailwise {version('tailwise')}")  # noqa: T201  this is where the command speaks
+        parser.exit()
 
 
-def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, does: str, example: str
-) -> argparse.ArgumentParser:
+def _verb(verbs: argparse._SubParsersAction[_Parser], name: str, does: str, example: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"example: {example}")
     verb.add_argument(
         "--debug", action="store_true", help="print the traceback of a failure, and what happens on the way"
@@ -160,5 +171,5 @@ def _pin_threads(verb: str) -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"tailwise: {message}", file=sys.stderr)  # noqa: T201  this is where the command speaks
+    print(f"tailwise: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  this is where the command speaks
     return 1

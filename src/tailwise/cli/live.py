@@ -19,7 +19,7 @@ def demo(options: argparse.Namespace) -> int:
     from tailwise.data.split import split_last
     from tailwise.learn.fit import fit
 
-    data_dir, model, report_dir = (options.out / name for name in ("data", "model", "report"))
+    data_dir, model, report_dir = (options.out / name for name in ("ml-100k", "model", "report"))
     if not (data_dir / "events.parquet").is_file():
         source = sources.get("ml-100k", data_dir, report=say)
         say(f"licence: {source.licence}")

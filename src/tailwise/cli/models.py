@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,9 @@ def rank_requests(options: argparse.Namespace) -> int:
     fresh = options.out.with_name(f".{options.out.name}.new")
     try:
         lines = options.requests.read_bytes().splitlines()
+    except OSError as error:
+        raise UnavailableError(f"{options.requests} cannot be read: {error.strerror}") from error
+    try:
         with fresh.open("wb") as out, Progress() as report:
             for number, line in enumerate(lines, start=1):
                 report("rank", number, len(lines))
@@ -62,9 +66,10 @@ def rank_requests(options: argparse.Namespace) -> int:
                     out.write(encode_answer(engine, answer, explain=options.explain) + b"\n")
         fresh.replace(options.out)
     except OSError as error:
-        raise UnavailableError(f"{error.filename or options.out}: {error.strerror}") from error
+        raise UnavailableError(f"{options.out} cannot be written: {error.strerror}") from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
     return 0
 
 
@@ -163,14 +168,18 @@ def seconds(text: str) -> float:
     >>> seconds("1970-01-02")
     86400.0
     """
+    import math
     from datetime import UTC, datetime
 
+    wrong = f"time is {text!r}, but it must be seconds since epoch or ISO 8601, as 2026-01-31"
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"time is {text!r}, but it must be seconds since epoch or ISO 8601, as 2026-01-31") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise ConfigError(wrong) from error
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(number):
+        raise ConfigError(wrong)
+    return number

@@ -38,14 +38,14 @@ class Interactions:
         """
         Arrays from events in the data room's form (sorted by time, then user and item).
 
-        Events of items that the catalogue does not know are left out.
+        Events of items that the catalogue does not know are left out; kinds that are not known count as views.
         """
         code = {kind: place for place, kind in enumerate(EVENT_KINDS)}
         placed = pl.DataFrame({"item_id": catalogue.item_ids.tolist(), "row": np.arange(len(catalogue))})
         frame = (
             events.select("user_id", "item_id", "time", "event", "value")
             .join(placed, on="item_id", how="inner", maintain_order="left")
-            .with_columns(pl.col("event").replace_strict(code, return_dtype=pl.UInt8))
+            .with_columns(pl.col("event").replace_strict(code, default=code["view"], return_dtype=pl.UInt8))
             .sort("user_id", maintain_order=True)
         )
         counts = frame.group_by("user_id", maintain_order=True).len()
@@ -121,11 +121,15 @@ class Interactions:
         return np.bincount(self.rows[self.likes], weights=weights, minlength=self.n_items).astype(np.float32)
 
     def repeat_rate(self) -> float:
-        """Share of liked events whose person had liked the same item before."""
+        """
+        Share of liked events that do again what the same person did with the same item before.
+
+        Looking at an item, putting it into the cart and buying it are three things done once each.
+        """
         if not self.likes.any():
             return 0.0
-        pairs = self.users[self.likes] * np.int64(self.n_items) + self.rows[self.likes]
-        return 1.0 - len(np.unique(pairs)) / len(pairs)
+        acts = (self.users * np.int64(self.n_items) + self.rows) * len(EVENT_KINDS) + self.kinds
+        return 1.0 - len(np.unique(acts[self.likes])) / int(self.likes.sum())
 
     def hold_out_last(self, *, least: int = 3, most: int = 5000, seed: int = 0) -> tuple[Self, Rows]:
         """
@@ -188,10 +192,14 @@ class Training:
     interactions: Interactions
     catalogue: Catalogue
     seed: int
+    threads: int = 1
+    """Cores to use."""
     exclude_seen: bool = True
     """Whether what a person has had counts as wrong when components choose their settings."""
     targets: Rows | None = None
     """(U,) the next liked item of people held out for choosing, -1 for the others; None: nobody is held out."""
+    before: Any = None
+    """The same component, fitted while people were held out, when it is fitted again on all events."""
     folder: Path | None = None
     """Where checkpoints go; None: no checkpoints."""
     report: Callable[[str, int, int], None] = lambda what, done, total: None  # noqa: ARG005  silent by default

@@ -182,8 +182,10 @@ def ordered(events: pl.DataFrame) -> pl.DataFrame:
     What a person did with one item at one moment goes from view to purchase (the order of ``EVENT_KINDS``), then by
     value, so that the order of the rows in a file never matters.
     """
-    place = pl.col("event").replace_strict({kind: n for n, kind in enumerate(EVENT_KINDS)}, return_dtype=pl.UInt8)
-    return events.sort("time", "user_id", "item_id", place, "value", maintain_order=True)
+    place = pl.col("event").replace_strict(
+        {kind: n for n, kind in enumerate(EVENT_KINDS)}, default=len(EVENT_KINDS), return_dtype=pl.UInt8
+    )
+    return events.sort("time", "user_id", "item_id", place, "event", "value", maintain_order=True)
 
 
 def _refuse(findings: list[Finding], see: str = "") -> None:

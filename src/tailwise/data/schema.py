@@ -151,8 +151,8 @@ def check_events(frame: pl.DataFrame, file: str = "events", *, now: float | None
     if "event" in frame.columns:
         kinds = text(frame, "event")
         unknown = pl.col("event").is_not_null() & _no(kinds.is_in([*EVENT_KINDS, ""]))
-        message = f"is no kind of event; use one of {', '.join(EVENT_KINDS)}"
-        rules.append(_Rule("kind", "event", unknown, message, "every kind is known"))
+        message = f"is no kind of event and counts as a view; known: {', '.join(EVENT_KINDS)}"
+        rules.append(_Rule("kind", "event", unknown, message, "every kind is known", "WARN"))
         value = number(frame, "value") if "value" in frame.columns else pl.lit(None, pl.Float64)
         bare = kinds.is_in(["rating", "dwell"]) & value.is_null()
         rules.append(_Rule("bare", "event", bare, "comes without a value", "every rating has a value", "WARN"))

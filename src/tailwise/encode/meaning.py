@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tailwise.config import EncodeConfig
+from tailwise.config import EncodeConfig, settings_of
 from tailwise.encode.cache import fingerprint_of
 from tailwise.encode.exported import OnnxEncoder
 from tailwise.encode.reduce import Whitening
 from tailwise.encode.text import open_encoder
-from tailwise.errors import ArtifactError
+from tailwise.errors import ArtifactError, ConfigError
 from tailwise.types import Encoder, Floats
 
 CARD = "meaning.json"
@@ -59,8 +59,9 @@ class Meaning:
             ArtifactError: A file is missing or damaged.
         """
         try:
-            config = EncodeConfig.model_validate(json.loads((folder / CARD).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            raw = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            config = settings_of(EncodeConfig, raw, where=CARD)
+        except (OSError, ValueError, ConfigError) as error:
             raise ArtifactError(f"{folder / CARD} cannot be read ({error}); fit the model again") from error
         model = str(folder / "model") if (folder / "model").is_dir() else config.model
         encoder = open_encoder(model, cache=folder, threads=threads, max_tokens=config.max_tokens, export=_no_export)
@@ -68,4 +69,4 @@ class Meaning:
 
 
 def _no_export(model: str, folder: Path) -> Path:
-    raise ArtifactError(f"{folder.parent} holds no copy of the encoder {model}; fit the model again")
+    raise ArtifactError(f"{folder.parents[1]} holds no copy of the encoder {model}; fit the model again")

@@ -18,7 +18,8 @@ import polars as pl
 
 from tailwise.encode.exported import OnnxEncoder, Report, in_blocks, is_exported
 from tailwise.errors import ConfigError, UnavailableError
-from tailwise.types import Encoder, Floats, HashEncoder
+from tailwise.fakes import HashEncoder
+from tailwise.types import Encoder, Floats
 
 __all__ = ["ITEM_COLUMNS", "Export", "MultilingualEncoder", "OnnxEncoder", "Report", "item_texts", "open_encoder"]
 

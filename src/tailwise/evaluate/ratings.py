@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import polars as pl
 
-from tailwise.data.catalogue import Catalogue
 from tailwise.data.split import Split
 from tailwise.evaluate import accuracy
 
@@ -12,11 +11,11 @@ ITEM_DAMPING, USER_DAMPING = 25.0, 10.0
 """Ratings worth of the mean mixed in, after Koren (2010), so that few ratings move little."""
 
 
-def rating_errors(split: Split, catalogue: Catalogue) -> dict[str, float]:
+def rating_errors(split: Split) -> dict[str, float]:
     """
     MAE and RMSE of the mean plus the item's and the person's damped offset, on the ratings of the test part.
 
-    Items that the catalogue does not know get the mean, as people without ratings do.
+    Items and people without ratings in the training part have no offset.
 
     Returns:
         ``mae`` and ``rmse`` in units of the ratings; empty when either part has no ratings.
@@ -25,7 +24,7 @@ def rating_errors(split: Split, catalogue: Catalogue) -> dict[str, float]:
     """
     known = pl.col("event").eq("rating") & pl.col("value").is_not_null()
     train, test = split.train.events.filter(known), split.test.filter(known)
-    if not train.height or not test.height or not len(catalogue):
+    if not train.height or not test.height:
         return {}
     mean = pl.lit(train["value"].mean())
     items = train.group_by("item_id").agg(item=(pl.col("value") - mean).sum() / (pl.len() + ITEM_DAMPING))

@@ -20,7 +20,7 @@ from tailwise.evaluate.results import MethodResult, Report
 from tailwise.pipeline import Engine
 from tailwise.retrieve.collaborative import Als, AlsConfig, Ease, EaseConfig
 from tailwise.retrieve.popular import Popular, PopularConfig
-from tailwise.types import AGAINST, Request, Retriever, Rows, Slate
+from tailwise.types import AGAINST, NO_HISTORY, Request, Retriever, Rows, Slate
 
 CUTS = (1, 5, 10, 20)
 DEPTH = 20
@@ -43,8 +43,9 @@ def cases_of(engine: Engine, split: Split, *, most: int | None = None, seed: int
     """
     One request a person of the test part: their training events as history, their test items as targets.
 
-    Events against an item are no targets. Items that a person has had already are targets only where the engine shows
-    such items again. People whose targets are all unknown to the catalogue cannot be judged.
+    A stranger has an empty history. Events against an item are no targets. Items that a person has had already are
+    targets only where the engine shows such items again. People whose targets are all unknown to the catalogue cannot
+    be judged.
 
     Raises:
         DataError: Nobody can be judged.
@@ -63,9 +64,9 @@ def cases_of(engine: Engine, split: Split, *, most: int | None = None, seed: int
         people, lists = [people[i] for i in chosen], [lists[i] for i in chosen]
     requests, targets = [], []
     for user_id, own in zip(people, lists, strict=True):
-        history = past.history(user_id, engine.catalogue)
+        history = past.history(user_id, engine.catalogue) or NO_HISTORY
         fresh = np.array(own, np.int64)
-        if exclude and history is not None:
+        if exclude:
             fresh = fresh[~np.isin(fresh, history.rows)]
         if len(fresh):
             requests.append(Request(user_id, history=history, k=DEPTH, exclude_seen=exclude))
@@ -113,7 +114,7 @@ def evaluate(
         start = time.perf_counter()
         model = fitter(training)
         methods.append(judge.source(name, model, kind="baseline", seconds=time.perf_counter() - start))
-    errors = rating_errors(split, engine.catalogue)
+    errors = rating_errors(split)
     if errors:
         methods.append(MethodResult("damped means (ratings)", {}, errors, None, "baseline"))
     seen = "seen items filtered" if engine.config.exclude_seen is not False else "seen items may come again"
@@ -248,9 +249,10 @@ def _places(slate: Slate, targets: Rows, open_items: int) -> float:
 def _log_chance(slate: Slate, targets: Rows, open_items: int) -> float:
     """Log of the chance that the fused scores give the targets, on average, mixed with a uniform guess."""
     own = targets[targets >= 0]
-    scores = slate.scores.astype(np.float64)
-    chance = np.exp(scores - scores.max(initial=-np.inf)) if len(slate) else scores
+    known = np.isfinite(slate.scores)
+    scores = np.where(known, slate.scores, -np.inf).astype(np.float64)
+    chance = np.exp(scores - scores.max()) if known.any() else np.ones(len(slate))
     place = {int(row): i for i, row in enumerate(slate.columns["row"])}
-    total = chance.sum() if len(slate) else 1.0
+    total = chance.sum()
     given = np.array([chance[place[int(row)]] / total if int(row) in place else 0.0 for row in own])
     return float(np.log((1 - MIXED) * given + MIXED / max(open_items, 1)).mean())

@@ -44,8 +44,6 @@ MOST_EVENTS = 1_000
 """Newest events of a person that the model folder keeps."""
 RECENT_DAYS = 30.0
 """Half-life of "popular now"."""
-KEEPS_ITS_FIT = frozenset({"sequence"})
-"""Not fitted again on all events: LOG.md has what that would cost and bring."""
 REPEATS = 0.2
 """From this share of repeated events on, people come back for what they had, and it may be shown again."""
 Report = Callable[[str, int, int], None]
@@ -97,18 +95,21 @@ def fit(
     started = time.perf_counter()
     chosen = config if isinstance(config, PipelineConfig) else PipelineConfig.read(Path(config)) if config else None
     job = Job(chosen or PipelineConfig(), seed, settings or Settings.from_environment(), report)
-    _pin_threads(job.settings.threads)
     data = _training_part(data, until, holdout)
     catalogue, meaning, interactions = _prepare(data, job)
+    job = replace(job, config=_self_contained(job.config, catalogue))
     provenance = _provenance(data, job, until, holdout, meaning)
     own = None if checkpoints is None else checkpoints / provenance["version"]
     repeats = interactions.repeat_rate()
     exclude_seen = repeats < REPEATS if job.config.exclude_seen is None else job.config.exclude_seen
     inner, targets = interactions.hold_out_last(seed=seed)
-    learning = Training(inner, catalogue, seed, exclude_seen, targets, own, report)
+    everything = Training(
+        interactions, catalogue, seed, threads=job.settings.threads, exclude_seen=exclude_seen, report=report
+    )
+    learning = replace(everything, interactions=inner, targets=targets, folder=own)
     runs = _fit_sources(job, learning)
     stages, notes = _fit_stages(job, learning, runs)
-    runs = _refit_sources(runs, Training(interactions, catalogue, seed, exclude_seen, None, None, report))
+    runs = _refit_sources(runs, everything)
     sources = _sources(job, runs)
     stages = tuple(replace(b, run=Rescore(runs[b.step.name])) if b.step.name in runs else b for b in stages)
     choices = {"exclude_seen": exclude_seen, "repeat_rate": round(repeats, 4), "held_out": int((targets >= 0).sum())}
@@ -124,12 +125,6 @@ def fit(
         shutil.rmtree(own, ignore_errors=True)
     config = _settled(job.config, sources, stages, exclude_seen=exclude_seen)
     return Engine(config, catalogue, interactions.newest(MOST_EVENTS), sources, stages, manifest, encoder=meaning)
-
-
-def _pin_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _training_part(data: Dataset, until: float | None, holdout: str | None) -> Dataset:
@@ -168,6 +163,19 @@ def _prepare(data: Dataset, job: Job) -> tuple[Catalogue, Meaning | None, Intera
         tail_cut=job.config.tail_cut,
     )
     return catalogue, meaning, interactions
+
+
+def _self_contained(config: PipelineConfig, catalogue: Catalogue) -> PipelineConfig:
+    """The pipeline with what stages read from files as settings, so that neither a model nor a later fit needs them."""
+
+    def settle(step: Step) -> Step:
+        if "file" not in step.settings or registry.trainer(step.name) is not None:
+            return step
+        kind = registry.component(step.name)
+        run: Any = kind.open(settings_of(kind.Config, step.settings, where=step.name), catalogue, Path())
+        return step.model_copy(update={"settings": run.config.model_dump(exclude_none=True, mode="json")})
+
+    return config.model_copy(update={"stage": tuple(settle(step) for step in config.stage)})
 
 
 def _fit_sources(job: Job, training: Training) -> dict[str, Retriever]:
@@ -224,6 +232,8 @@ def _fit_stages(
             run: Any = runs[step.name]
         elif fitter is None:
             run = kind.open(settings, training.catalogue, Path())
+        elif step.name not in registry.TRAINERS:
+            run = fitter(settings, training)
         else:
             engine = Engine(config, training.catalogue, training.interactions, sources, stages, {})
             run, notes[key] = fitter(settings, training, engine)
@@ -237,7 +247,7 @@ def _refit_sources(runs: dict[str, Any], training: Training) -> dict[str, Any]:
     for name, run in runs.items():
         fitter = registry.trainer(name)
         assert fitter is not None, "it was fitted before"
-        refitted[name] = run if name in KEEPS_ITS_FIT else fitter(run.config, training)
+        refitted[name] = fitter(run.config, replace(training, before=run))
     return refitted
 
 

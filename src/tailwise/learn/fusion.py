@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tailwise.data.interactions import Training
 from tailwise.pipeline import Engine
-from tailwise.rank.fusion import Fusion, FusionConfig, standardised
+from tailwise.rank.fusion import TEXT, Fusion, FusionConfig, standardised
 from tailwise.types import Floats, Request
 
 FOLDS = 5
@@ -48,11 +48,12 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
     notes["target among candidates"] = round(len(slates) / reached, 4)
     found = _fit_weights(slates, hits, config.regularisation)
     weights = {name: round(float(w), 6) for name, w in zip(names, found, strict=True) if w > 1e-6}
+    for_queries = {TEXT: 0.0} if TEXT in names else {}
     if fused < alone[best] or not weights:
         notes["decision"] = f"not used: {best} alone is better"
-        return Fusion(config, {best: 1.0}), notes
+        return Fusion(config, {**for_queries, best: 1.0}), notes
     notes["decision"] = "used"
-    return Fusion(config, weights), notes
+    return Fusion(config, {**for_queries, **weights}), notes
 
 
 def _examples(

@@ -21,7 +21,7 @@ class _FullSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, of: int) -> Tensor:
         n = len(targets)
         to_hidden, to_table = torch.empty_like(hidden), torch.zeros_like(table)
         total = hidden.new_zeros((), dtype=torch.float64)
@@ -33,19 +33,19 @@ class _FullSoftmax(torch.autograd.Function):
             logits.sub_(highest).exp_()
             mass = logits.sum(1, keepdim=True)
             total += (mass.log() + highest - hit).sum()
-            logits.div_(mass).scatter_add_(1, wanted, torch.full_like(hit, -1.0)).div_(n)
+            logits.div_(mass).scatter_add_(1, wanted, torch.full_like(hit, -1.0)).div_(of)
             torch.mm(logits, table, out=to_hidden[start : start + BLOCK])
             to_table.addmm_(logits.T, part)
         ctx.save_for_backward(to_hidden, to_table)
-        return (total / n).to(hidden.dtype)
+        return (total / of).to(hidden.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Any) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *outputs: Any) -> tuple[Tensor, Tensor, None, None]:
         to_hidden, to_table = ctx.saved_tensors
-        return to_hidden * outputs[0], to_table * outputs[0], None
+        return to_hidden * outputs[0], to_table * outputs[0], None, None
 
 
-def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor, *, of: int | None = None) -> Tensor:
     """
     Mean cross-entropy over the whole catalogue.
 
@@ -53,13 +53,14 @@ def softmax_loss(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         hidden: (P, D) one a position to predict; padding left out beforehand.
         table: (M, D) item vectors.
         targets: (P,) int64 rows of ``table``.
+        of: What the sum is divided by: positions of the whole batch when these are a part of it; None: these alone.
 
     Returns:
         Scalar.
 
     Cost: O(P M D) time, O(512 M) memory.
     """
-    return _FullSoftmax.apply(hidden, table, targets)  # type: ignore[no-untyped-call]  # torch does not type it
+    return _FullSoftmax.apply(hidden, table, targets, of or len(targets))  # type: ignore[no-untyped-call]  # torch does not type it
 
 
 def sampled_softmax_loss(

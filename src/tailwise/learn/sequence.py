@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import batches, left_aligned, shared_negatives, windows
-from tailwise.data.interactions import Training
+from tailwise.data.interactions import Interactions, Training
 from tailwise.data.scores import gains
-from tailwise.learn.loop import Progress, train
+from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.losses import sampled_softmax_loss, softmax_loss
 from tailwise.nets.sequence import SequenceNet
-from tailwise.rank.sequence import SequenceConfig, SequenceScorer
+from tailwise.rank.sequence import SequenceConfig, SequenceScorer, Trained
 from tailwise.types import Floats, Rows
+
+PARTS = 2
+"""Of a batch, worked on side by side; fixed, so that the number of threads changes no result."""
 
 
 def fit_sequence(config: SequenceConfig, training: Training) -> SequenceScorer:
@@ -26,7 +32,9 @@ def fit_sequence(config: SequenceConfig, training: Training) -> SequenceScorer:
 
     Args:
         config: Settings.
-        training: With held-out people it stops when they gain no more; without, it runs for all epochs.
+        training: With held-out people it stops when they gain no more; without, it runs for all epochs. After a fit
+            with held-out people (``before``) it starts from there and goes on for the share ``finish`` of its epochs,
+            now with what had been held out.
 
     Returns:
         A scorer that needs no torch.
@@ -34,69 +42,102 @@ def fit_sequence(config: SequenceConfig, training: Training) -> SequenceScorer:
     Cost: O(epochs · E · (M D + L D (T + D))).
     Source: Kang & McAuley, ICDM 2018, arXiv 1808.09781; full softmax after Klenitskiy & Vasilev, RecSys 2023.
     """
-    net, _ = train_sequence(config, training)
-    return SequenceScorer(config, _table(net, training), exported(net), training.catalogue.item_ids)
+    net, epochs = train_sequence(config, training)
+    weights = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    return SequenceScorer(
+        config, _table(net, training), exported(net), training.catalogue.item_ids, Trained(weights, epochs)
+    )
 
 
-def train_sequence(config: SequenceConfig, training: Training) -> tuple[SequenceNet, Progress]:
-    """The trained network, and how it went."""
+def train_sequence(config: SequenceConfig, training: Training) -> tuple[SequenceNet, int]:
+    """The trained network, and the number of epochs that it took to the best."""
     interactions = training.interactions
     vectors = training.catalogue.vectors
     text = torch.from_numpy(vectors) if config.text and vectors.any() else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         net = SequenceNet(config.shape, interactions.n_items, text)
+    how, stream = config.train, training.seed
+    before: Trained | None = None if training.before is None else training.before.trained
+    if before is not None:
+        net.load_state_dict({name: torch.from_numpy(array) for name, array in before.weights.items()})
+        how = how.model_copy(update={"epochs": round(config.finish * before.epochs)})
+        stream += 1  # other batches than the first time
     sequences = interactions.liked_sequences()
-    pieces = windows(sequences, config.shape.max_length)
-
-    def each(epoch: int) -> Iterator[tuple[list[Rows], np.random.Generator]]:
-        rng = np.random.default_rng((training.seed, epoch))
-        return ((group, rng) for group in batches(pieces, tokens=config.batch_tokens, rng=rng))
-
-    progress = train(
-        net,
-        config=config.train,
-        seed=training.seed,
-        batches=each,
-        loss=_loss(net, config, interactions.counts()),
-        judge=_judge(net, config, training, sequences) if len(training.judged()[0]) else None,
-        folder=None if training.folder is None else training.folder / "sequence",
-        report=training.report,
-    )
-    return net, progress
+    with side_by_side(training.threads) as pool:
+        progress = train(
+            net,
+            config=how,
+            seed=stream,
+            batches=_batches(config, interactions, windows(sequences, config.shape.max_length), stream),
+            loss=_loss(net),
+            judge=_judge(net, config, training, sequences, pool) if len(training.judged()[0]) else None,
+            pool=pool,
+            folder=None if training.folder is None else training.folder / "sequence",
+            report=training.report,
+        )
+    return net, progress.best_epoch or progress.epoch
 
 
-def _loss(
-    net: SequenceNet, config: SequenceConfig, counts: Floats
-) -> Callable[[tuple[list[Rows], np.random.Generator]], Tensor]:
-    """What a batch of windows costs: full softmax in a small catalogue, shared negatives in a large one."""
-    smoothed = 0.75 * np.log(counts.astype(np.float64) + 1.0)
+@dataclass(frozen=True)
+class _Part:
+    """Some windows of a batch."""
+
+    pieces: list[Rows]
+    of: int
+    """Positions to predict in the whole batch."""
+    drawn: tuple[Rows, NDArray[np.float64]] | None
+    """Negatives that the batch shares, and the log of the chance that each had; None compares with all items."""
+    log_chance: NDArray[np.float64]
+    """(M,) the same of every item."""
+
+
+def _batches(
+    config: SequenceConfig, interactions: Interactions, pieces: list[Rows], stream: int
+) -> Callable[[int], Iterator[list[_Part]]]:
+    """An epoch's number to its batches, each in ``PARTS`` parts of about the same size."""
+    smoothed = 0.75 * np.log(interactions.counts().astype(np.float64) + 1.0)
     log_chance = smoothed - np.log(np.exp(smoothed).sum())
 
-    def loss(batch: tuple[list[Rows], np.random.Generator]) -> Tensor:
-        group, rng = batch
-        rows, mask = (torch.from_numpy(array) for array in left_aligned(group))
+    def each(epoch: int) -> Iterator[list[_Part]]:
+        rng = np.random.default_rng((stream, epoch))
+        for group in batches(pieces, tokens=config.batch_tokens, rng=rng):
+            of = sum(len(piece) - 1 for piece in group)
+            sampled = interactions.n_items > config.full_softmax_up_to
+            drawn = shared_negatives(log_chance, config.negatives, rng) if sampled else None
+            shares = (group[place::PARTS] for place in range(PARTS))
+            yield [_Part(share, of, drawn, log_chance) for share in shares if share]
+
+    return each
+
+
+def _loss(net: SequenceNet) -> Callable[[_Part, torch.Generator], Tensor]:
+    """What a part costs: full softmax in a small catalogue, shared negatives in a large one."""
+
+    def loss(part: _Part, noise: torch.Generator) -> Tensor:
+        rows, mask = (torch.from_numpy(array) for array in left_aligned(part.pieces))
         real = mask[:, 1:]  # a place is trained when it has a next item; padding never does
         targets = rows[:, 1:][real]
-        if net.n_items <= config.full_softmax_up_to:
+        if part.drawn is None:
             table = net.table()
-            return softmax_loss(net(F.embedding(rows[:, :-1], table))[real], table, targets)
-        drawn, chance = shared_negatives(log_chance, config.negatives, rng)
-        negatives = torch.from_numpy(drawn)
-        corrections = (torch.from_numpy(log_chance[targets.numpy()]).float(), torch.from_numpy(chance).float())
-        return sampled_softmax_loss(
-            net(net.vectors(rows[:, :-1]))[real],
+            return softmax_loss(net(F.embedding(rows[:, :-1], table), noise)[real], table, targets, of=part.of)
+        drawn, chance = (torch.from_numpy(array) for array in part.drawn)
+        mean = sampled_softmax_loss(
+            net(net.vectors(rows[:, :-1]), noise)[real],
             net.vectors(targets),
-            net.vectors(negatives),
+            net.vectors(drawn),
             targets=targets,
-            drawn=negatives,
-            corrections=corrections,
+            drawn=drawn,
+            corrections=(torch.from_numpy(part.log_chance[targets.numpy()]).float(), chance.float()),
         )
+        return mean * (len(targets) / part.of)
 
     return loss
 
 
-def _judge(net: SequenceNet, config: SequenceConfig, training: Training, sequences: list[Rows]) -> Callable[[], float]:
+def _judge(
+    net: SequenceNet, config: SequenceConfig, training: Training, sequences: list[Rows], pool: Executor
+) -> Callable[[], float]:
     """NDCG@10 of the held-out items among all that the person has not had."""
     people, targets = training.judged()
     chosen = np.random.default_rng(training.seed).permutation(len(people))[: config.judged_people]
@@ -105,15 +146,17 @@ def _judge(net: SequenceNet, config: SequenceConfig, training: Training, sequenc
 
     def judge() -> float:
         table = net.table()
-        earned = []
-        for start in range(0, len(people), 128):
-            group = [sequences[person] for person in people[start : start + 128]]
+
+        def earned(start: int) -> NDArray[np.float64]:
+            group = [sequences[person] for person in people[start : start + 64]]
             rows, mask = left_aligned([sequence[-config.shape.max_length :] for sequence in group])
-            hidden = net(F.embedding(torch.from_numpy(rows), table))
-            last = hidden[torch.arange(len(group)), torch.from_numpy(mask.sum(1) - 1)]
-            scores = (last @ table.T).numpy()
-            earned.append(gains(scores, targets[start : start + 128], seen[start : start + 128]))
-        return float(np.concatenate(earned).mean())
+            with torch.no_grad():  # each thread has its own say in this
+                hidden = net(F.embedding(torch.from_numpy(rows), table))
+                last = hidden[torch.arange(len(group)), torch.from_numpy(mask.sum(1) - 1)]
+                scores = (last @ table.T).numpy()
+            return gains(scores, targets[start : start + 64], seen[start : start + 64])
+
+        return float(np.concatenate(list(pool.map(earned, range(0, len(people), 64)))).mean())
 
     return judge
 

@@ -16,6 +16,13 @@ from torch.nn import functional as F  # noqa: N812  what everyone calls it
 from tailwise.nets.settings import SequenceShape
 
 
+def dropped(x: Tensor, rate: float, noise: torch.Generator | None) -> Tensor:
+    """Dropout that draws from a generator of its own, so that parts of a batch can be worked on side by side."""
+    if noise is None or not rate:
+        return x
+    return x * torch.empty_like(x).bernoulli_(1 - rate, generator=noise).div_(1 - rate)
+
+
 class Block(nn.Module):
     """Pre-norm causal self-attention and a feed-forward part, each added to what came in."""
 
@@ -26,17 +33,17 @@ class Block(nn.Module):
         self.before_attention, self.before_feedforward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query_key_value, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.widen, self.narrow = nn.Linear(dim, wide), nn.Linear(wide, dim)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.rate = shape.dropout
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
         b, t, d = x.shape
         mixed = self.query_key_value(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads)
         q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind()  # each (B, A, T, D / A)
         # Histories start at the left, so that the causal mask alone keeps padding out: it lies in everyone's future.
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.dropout(self.out(attended.transpose(1, 2).reshape(b, t, d)))
+        x = x + dropped(self.out(attended.transpose(1, 2).reshape(b, t, d)), self.rate, noise)
         inner = F.gelu(self.widen(self.before_feedforward(x)))
-        return x + self.dropout(self.narrow(inner))
+        return x + dropped(self.narrow(inner), self.rate, noise)
 
 
 class SequenceNet(nn.Module):
@@ -59,7 +66,6 @@ class SequenceNet(nn.Module):
         self.text = nn.Buffer(torch.empty(0) if text is None else text, persistent=False)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.last_norm = nn.LayerNorm(shape.dim)
-        self.dropout = nn.Dropout(shape.dropout)
         for table in (self.ids, self.places):
             nn.init.normal_(table.weight, std=0.02)
         if self.adapter is not None:
@@ -77,10 +83,14 @@ class SequenceNet(nn.Module):
             return self.ids(rows)
         return self.ids(rows) + self.adapter(self.text[rows])
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(B, T, D) item vectors, oldest first from the left, to (B, T, D): at each place, what comes next."""
+    def forward(self, vectors: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """
+        (B, T, D) item vectors, oldest first from the left, to (B, T, D): at each place, what comes next.
+
+        ``noise`` is where dropout draws from while training; None drops nothing.
+        """
         places = self.places.weight[: vectors.shape[1]]
-        hidden = self.dropout(vectors * math.sqrt(self.shape.dim) + places)  # (B, T, D)
+        hidden = dropped(vectors * math.sqrt(self.shape.dim) + places, self.shape.dropout, noise)  # (B, T, D)
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, noise)
         return self.last_norm(hidden)

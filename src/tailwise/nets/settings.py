@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tailwise.config import Closed
 
@@ -25,6 +25,12 @@ class SequenceShape(Closed):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of activations dropped while training."""
 
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"heads is {self.heads}, which does not divide dim, {self.dim}")
+        return self
+
 
 class LoopConfig(Closed):
     """How to train."""
@@ -39,6 +45,8 @@ class LoopConfig(Closed):
     """Of AdamW."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Share of the averaged weights that a step leaves: what is kept is a mean of about the last 1 / (1 - average)."""
     patience: Annotated[int, Field(ge=1)] = 8
     """Epochs without a better validation value before it stops."""
     judge_from: Annotated[int, Field(ge=1)] = 1

@@ -1,30 +1,69 @@
-"""Requests as people type them: made from loose fields, refused when they cannot be answered."""
+"""Requests and events as people type them: made from loose fields, refused when nothing can be done with them."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tailwise.errors import RequestError
-from tailwise.types import Event, History, Request
+from tailwise.types import EVENT_KINDS, Event, History, Request
+
+T = TypeVar("T", Request, Event)
 
 MOST_CANDIDATES = 5000
 MOST_K = 1000
 
 
 def request_of(fields: Mapping[str, Any]) -> Request:
-    """A request from loose fields, as people type them."""
+    """
+    A request from loose fields; a history may be item ids or ``Event``s, oldest first.
+
+    Raises:
+        RequestError: A field is unknown or of another form.
+    """
     known = {"request_id": uuid.uuid4().hex, **fields}
-    if known.get("candidates") is not None:
-        known["candidates"] = tuple(known["candidates"])
-    if isinstance(known.get("history"), (list, tuple)):
-        known["history"] = History.of([e if isinstance(e, Event) else Event(e, e, 0.0) for e in known["history"]])
+    candidates, history = known.get("candidates"), known.get("history")
+    if isinstance(candidates, str):  # a str is a sequence too, of letters
+        raise RequestError(f"candidates is {candidates!r}, but it must be a list of item ids")
+    if candidates is not None:
+        known["candidates"] = tuple(candidates)
+    if history is not None and not isinstance(history, History):
+        known["history"] = History.of([_event_in(history, entry) for entry in history])
+    return _made(Request, known)
+
+
+def event_of(fields: Mapping[str, Any]) -> Event:
+    """
+    An event from loose fields; ``time`` is now when absent.
+
+    Raises:
+        RequestError: A field is missing or unknown, or so is the event's kind.
+    """
+    event = _made(Event, {"time": time.time(), **fields})
+    if event.event not in EVENT_KINDS:
+        raise RequestError(f"event is {event.event!r}, but it must be one of: {', '.join(EVENT_KINDS)}")
+    return event
+
+
+def _event_in(history: object, entry: object) -> Event:
+    if isinstance(entry, Event):
+        return entry
+    if isinstance(history, str) or not isinstance(entry, str):
+        raise RequestError(f"history holds {entry!r}, but it must be a list of item ids or events")
+    return Event("", entry, 0.0)
+
+
+def _made(kind: type[T], fields: Mapping[str, Any]) -> T:
+    """A ``kind`` of exactly its own fields."""
     try:
-        return Request(**known)
+        return kind(**fields)
     except TypeError as error:
-        fields_there = ", ".join(Request.__dataclass_fields__)
-        raise RequestError(f"{error}; a request has the fields {fields_there}") from error
+        name = kind.__name__.lower()
+        known = ", ".join(field.name for field in dataclasses.fields(kind))
+        raise RequestError(f"{name} {str(error).partition(') ')[2] or error}; its fields are {known}") from error
 
 
 def check_request(request: Request) -> None:

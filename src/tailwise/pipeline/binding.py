@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as LateError
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from tailwise.config import Step
 from tailwise.errors import ConfigError
-from tailwise.types import Request, Retriever, Slate, Stage, StageTrace
+from tailwise.types import Column, Request, Retriever, Slate, Stage, StageTrace
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,15 @@ class Rescore:
 
 
 def keyed(steps: tuple[Step, ...]) -> Iterator[tuple[str, Step]]:
-    """Each step with its folder: its name, numbered from the second of that name on."""
-    counts: dict[str, int] = {}
+    """
+    Each step with its folder: its name, numbered from the second of that name on.
+
+    >>> [key for key, _ in keyed((Step(name="rules"), Step(name="mmr"), Step(name="rules")))]
+    ['rules', 'mmr', 'rules-2']
+    """
+    counts: Counter[str] = Counter()
     for step in steps:
-        counts[step.name] = counts.get(step.name, 0) + 1
+        counts[step.name] += 1
         yield (step.name if counts[step.name] == 1 else f"{step.name}-{counts[step.name]}"), step
 
 
@@ -87,16 +93,19 @@ def run_stage(
     skipped, after = None, slate
     try:
         if bound.step.deadline_ms is None:
-            after = stage(request, slate)
+            after = _slate_of(stage(request, slate))
         else:
-            after = pool.submit(stage, request, slate).result(bound.step.deadline_ms / 1000)
-    except LateError:
-        skipped = f"late: over {bound.step.deadline_ms:g} ms"
+            work = pool.submit(stage, request, slate)
+            if work in wait([work], bound.step.deadline_ms / 1000).done:
+                after = _slate_of(work.result())
+            else:
+                work.cancel()  # it may not even have begun
+                skipped = f"late: over {bound.step.deadline_ms:g} ms"
     except Exception as error:  # noqa: BLE001  a broken stage must not take the answer down
         skipped = f"failed: {type(error).__name__}: {error}"
     if skipped:
         log.warning("stage skipped: %s: %s", bound.key, skipped)
-        blank = {name: _blank(name, len(slate)) for name in stage.gives}
+        blank = {name: _blank(name, len(slate)) for name in stage.gives - slate.columns.keys()}
         after = slate.add(**blank)
     if bound.step.keep is not None:
         after = after.take(np.arange(len(after))[: bound.step.keep])
@@ -105,10 +114,28 @@ def run_stage(
     return after
 
 
-def _blank(name: str, n: int) -> Any:
+@contextmanager
+def timed(trace: list[StageTrace], name: str) -> Iterator[Callable[[int, int], None]]:
+    """Times a part of the answer and adds it to the trace; gives what takes its rows in and out."""
+    start, sizes = time.perf_counter(), [0, 0]
+
+    def count(rows_in: int, rows_out: int) -> None:
+        sizes[:] = [rows_in, rows_out]
+
+    yield count
+    trace.append(StageTrace(name, round((time.perf_counter() - start) * 1000, 3), sizes[0], sizes[1]))
+
+
+def _slate_of(answer: object) -> Slate:
+    if not isinstance(answer, Slate):
+        raise TypeError(f"it gave {type(answer).__name__}, not a Slate")
+    return answer
+
+
+def _blank(name: str, n: int) -> Column:
     """What a column holds when the stage that gives it did not run."""
     if name == "propensity":
         return np.ones(n, np.float32)
     column = np.empty(n, object)
-    column[:] = [()] * n
+    column.fill(())
     return column

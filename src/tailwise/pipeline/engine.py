@@ -11,10 +11,8 @@ The engine: look the person up, retrieve, hydrate facts, run the stages, answer.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -27,18 +25,17 @@ from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions
 from tailwise.encode.meaning import Meaning
 from tailwise.errors import RequestError
-from tailwise.pipeline.asking import check_request, request_of
-from tailwise.pipeline.binding import Bound, Rescore, as_stages, check_needs, keyed, run_stage
+from tailwise.pipeline.asking import check_request, event_of, request_of
+from tailwise.pipeline.binding import Bound, Rescore, as_stages, check_needs, keyed, run_stage, timed
 from tailwise.retrieve.merge import reciprocal_rank_fusion
 from tailwise.retrieve.vectors import QUERY
 from tailwise.state.memory import MemoryStore
 from tailwise.state.opening import open_store
 from tailwise.types import (
-    EVENT_KINDS,
     NO_ROWS,
+    Column,
     Encoder,
     Event,
-    Floats,
     History,
     Request,
     Slate,
@@ -88,7 +85,7 @@ class Engine:
 
     @property
     def version(self) -> str:
-        """Of the model: eight hex digits of its content."""
+        """Of the model: hex digits that change with its data, pipeline and seed; ``unsaved`` without a manifest."""
         return str(self.manifest.get("version", "unsaved"))
 
     @classmethod
@@ -158,18 +155,15 @@ class Engine:
             fields: Those of ``Event``; ``time`` is now when absent.
 
         Raises:
-            RequestError: The event's kind is unknown.
+            RequestError: A field is missing or unknown, or so is the event's kind.
         """
-        event = Event(**{"time": time.time(), **fields})
-        if event.event not in EVENT_KINDS:
-            raise RequestError(f"event is {event.event!r}, but it must be one of: {', '.join(EVENT_KINDS)}")
-        self.store.append([event])
+        self.store.append([event_of(fields)])
 
     def history(self, user_id: str, *, until: float | None = None) -> History:
         """All that is known of a person up to ``until``, oldest first: from the fit, and since."""
         known = None if self.store.erased(user_id) else self.people.history(user_id, self.catalogue)
         later = self._place(History.of(self.store.history(user_id, limit=1000)))
-        joined = later if known is None else _join(known, later)
+        joined = later if known is None else known.join(later)
         return joined if until is None else joined.take(joined.times <= until)
 
     def answer(self, request: Request) -> Answer:
@@ -181,17 +175,18 @@ class Engine:
         """
         check_request(request)
         trace: list[StageTrace] = []
-        with _timed(trace, "person") as count:
+        with timed(trace, "person") as count:
             request, seen_out = self._resolve(request)
             count(0, len(request.past))
-        with _timed(trace, "retrieve") as count:
+        with timed(trace, "retrieve") as count:
             first, failed = self._given(request) if request.candidates is not None else self._retrieve(request)
             first = first.add(first_rank=np.arange(1, len(first) + 1))
             count(0, len(first))
         trace += failed
-        with _timed(trace, "hydrate") as count:
-            slate = self._hydrate(request, first, self._score_sources)
+        with timed(trace, "hydrate") as count:
+            slate, failed = self._hydrate(request, first, self._score_sources)
             count(len(slate), len(slate))
+        trace += failed
         for bound in self.stages:
             slate = run_stage(bound, request, slate, trace=trace, pool=self._pool)
         return Answer(
@@ -208,7 +203,7 @@ class Engine:
         """What the stages would get, with every source's scores: what a stage's ``fit`` learns from."""
         request, _ = self._resolve(request)
         first = self._given(request) if request.candidates is not None else self._retrieve(request)
-        return self._hydrate(request, first[0], self.sources)
+        return self._hydrate(request, first[0], self.sources)[0]
 
     def similar(self, item_id: str, k: int = 10) -> Slate:
         """
@@ -231,7 +226,7 @@ class Engine:
         return merged.take(np.arange(len(merged))[:k])  # there may be fewer than k
 
     def _resolve(self, request: Request) -> tuple[Request, bool]:
-        """The same request with its history, cut to its time, and the rows that must not be shown."""
+        """The same request with its history, cut to its time, and without what must not be shown."""
         if request.history is not None:
             past = self._place(request.history)
             past = past if request.time is None else past.take(past.times <= request.time)
@@ -239,25 +234,29 @@ class Engine:
             past = self.history(request.user_id, until=request.time)
         else:
             past = request.past
+        cache: dict[object, Column] = {}  # never the caller's: the same request may be asked again, knowing more
         if request.query and self.encoder is not None:
-            request.cache[QUERY] = self.encoder.encode([request.query])[0]
+            cache[QUERY] = self.encoder.encode([request.query])[0]
         default = self.config.exclude_seen is not False and request.candidates is None
         exclude = default if request.exclude_seen is None else request.exclude_seen
         excluded = np.unique(past.rows[past.rows >= 0]) if exclude else NO_ROWS
-        return replace(request, history=past.take(slice(-self.config.max_history, None)), excluded=excluded), exclude
+        candidates = request.candidates
+        if candidates is not None:
+            open_items = dict.fromkeys(candidates)  # each once, in the caller's order
+            for item_id in past.item_ids if exclude else ():  # by id: the catalogue need not know what was seen
+                open_items.pop(item_id, None)
+            candidates = tuple(open_items)
+        past = past.take(slice(-self.config.max_history, None))
+        return replace(request, history=past, excluded=excluded, candidates=candidates, cache=cache), exclude
 
     def _place(self, history: History) -> History:
         return history.place(self.catalogue.rows(history.item_ids))
 
     def _given(self, request: Request) -> tuple[Slate, list[StageTrace]]:
-        """The caller's candidates, in the caller's order, each once."""
-        item_ids = ids_of(list(dict.fromkeys(request.candidates or ())))
-        rows = self.catalogue.rows(item_ids)
-        if len(request.excluded):
-            kept = ~np.isin(rows, request.excluded)
-            item_ids, rows = item_ids[kept], rows[kept]
-        n = len(item_ids)
-        return Slate(item_ids, np.linspace(1.0, 0.0, n, dtype=np.float32), {"row": rows}), []
+        """The caller's candidates, in the caller's order."""
+        item_ids = ids_of(request.candidates or ())
+        scores = np.linspace(1.0, 0.0, len(item_ids), dtype=np.float32)
+        return Slate(item_ids, scores, {"row": self.catalogue.rows(item_ids)}), []
 
     def _retrieve(self, request: Request) -> tuple[Slate, list[StageTrace]]:
         """Every source's best, merged; a source that fails is left out, and the trace says so."""
@@ -271,38 +270,16 @@ class Engine:
         rows, scores = reciprocal_rank_fusion(lists)
         return Slate(self.catalogue.item_ids[rows], scores, {"row": rows}), failed
 
-    def _hydrate(self, request: Request, slate: Slate, sources: Sequence[Bound]) -> Slate:
-        rows = slate.columns["row"]
+    def _hydrate(self, request: Request, slate: Slate, sources: Sequence[Bound]) -> tuple[Slate, list[StageTrace]]:
+        """The slate with what its stages need; a source that fails knows nothing, and the trace says so."""
+        rows, failed = slate.columns["row"], []
         columns = dict(self.catalogue.at(rows, self._facts))
         for bound in sources:
-            columns[f"score_{bound.step.name}"] = self._scores(bound, request, rows)
-        return slate.add(**columns)
-
-    def _scores(self, bound: Bound, request: Request, rows: Any) -> Floats:
-        try:
-            return np.asarray(bound.run.scores(request, rows), np.float32)
-        except Exception as error:  # noqa: BLE001  a source that fails knows nothing: NaN, and the others decide
-            log.warning("source failed: %s: %s", bound.key, error)
-            return np.full(len(rows), np.nan, np.float32)
-
-
-def _join(known: History, later: History) -> History:
-    both = History(
-        *(
-            np.concatenate([getattr(known, n), getattr(later, n)])
-            for n in ("item_ids", "times", "events", "values", "rows")
-        )
-    )
-    order = np.argsort(both.times, kind="stable")
-    return History(both.item_ids[order], both.times[order], both.events[order], both.values[order], both.rows[order])
-
-
-@contextmanager
-def _timed(trace: list[StageTrace], name: str) -> Iterator[Callable[[int, int], None]]:
-    start, sizes = time.perf_counter(), [0, 0]
-
-    def count(rows_in: int, rows_out: int) -> None:
-        sizes[:] = [rows_in, rows_out]
-
-    yield count
-    trace.append(StageTrace(name, round((time.perf_counter() - start) * 1000, 3), sizes[0], sizes[1]))
+            scores = np.full(len(rows), np.nan, np.float32)
+            try:
+                scores[:] = bound.run.scores(request, rows)
+            except Exception as error:  # noqa: BLE001  the others decide
+                log.warning("source failed: %s: %s", bound.key, error)
+                failed.append(StageTrace(bound.key, 0.0, len(rows), 0, f"failed: {type(error).__name__}"))
+            columns[f"score_{bound.step.name}"] = scores
+        return slate.add(**columns), failed

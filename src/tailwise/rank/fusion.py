@@ -13,6 +13,9 @@ from tailwise.config import Closed
 from tailwise.errors import ArtifactError
 from tailwise.types import Column, Facts, Floats, Request, Slate
 
+TEXT = "text"
+"""The source that compares items with a query."""
+
 
 class FusionConfig(Closed):
     """Settings of the learned fusion."""
@@ -21,6 +24,9 @@ class FusionConfig(Closed):
     """Ridge on the weights, per example."""
     people: Annotated[int, Field(ge=1)] = 2_000
     """At most so many held-out people teach it."""
+    query: Annotated[float, Field(ge=0)] = 3.0
+    """What a request's query weighs, through the source ``text``, in multiples of the largest weight that was learned:
+    logs of what people did next say nothing of what a query asks for."""
 
 
 class Fusion:
@@ -40,6 +46,9 @@ class Fusion:
         self.weights = weights
         self._columns = [f"score_{name}" for name in weights]
         self._weights = np.array(list(weights.values()), np.float32)  # (S,)
+        self._asked = self._weights.copy()  # what counts when there is a query
+        if TEXT in weights:
+            self._asked[list(weights).index(TEXT)] = config.query * self._weights.max(initial=0.0)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -56,7 +65,7 @@ class Fusion:
         path = folder / "fusion.json"
         try:
             weights = {str(n): float(w) for n, w in json.loads(path.read_text(encoding="utf-8")).items()}
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{path} cannot be read ({error}); fit the model again") from error
         return cls(config, weights)
 
@@ -65,11 +74,11 @@ class Fusion:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "fusion.json").write_text(json.dumps(self.weights, indent=2), encoding="utf-8")
 
-    def __call__(self, request: Request, slate: Slate) -> Slate:  # noqa: ARG002  what it needs is in the slate
+    def __call__(self, request: Request, slate: Slate) -> Slate:
         if not len(slate):
             return slate
         features = standardised([slate.columns[name] for name in self._columns])  # (N, S)
-        return slate.score(features @ self._weights)
+        return slate.score(features @ (self._asked if request.query else self._weights))
 
 
 def standardised(columns: list[Column]) -> Floats:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from tailwise.artifacts import load_arrays, save_arrays
@@ -31,8 +34,19 @@ class SequenceConfig(Closed):
     """Items up to which the loss compares with the whole catalogue; above, with shared negatives."""
     negatives: Annotated[int, Field(ge=1)] = 512
     """Shared by a batch, drawn by popularity to the power of three quarters."""
+    finish: Annotated[float, Field(ge=0)] = 0.4
+    """After the best epoch is known, training goes on with the held-out events for this share of the epochs."""
     judged_people: Annotated[int, Field(ge=1)] = 2_000
     """At most so many held-out people judge an epoch."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training can go on from; not saved."""
+
+    weights: Mapping[str, NDArray[Any]]
+    epochs: int
+    """To the best one."""
 
 
 class SequenceScorer:
@@ -44,15 +58,21 @@ class SequenceScorer:
         table: (M, D) item vectors; rows of items without any knowledge are zero.
         onnx: The network, (1, T, D) item vectors to (1, D).
         item_ids: (M,).
+        trained: What training can go on from.
     """
 
     Config = SequenceConfig
 
-    def __init__(self, config: SequenceConfig, table: Floats, onnx: bytes, item_ids: Ids) -> None:
+    def __init__(
+        self, config: SequenceConfig, table: Floats, onnx: bytes, item_ids: Ids, trained: Trained | None = None
+    ) -> None:
+        self.trained = trained
         self.config = config
         self.table = table
         self._onnx = onnx
         self._item_ids = item_ids
+        # (M,) A row of zeros would score 0, which is more than most items get.
+        self._known: NDArray[np.bool_] = np.asarray(table.any(axis=1), bool)
         self._session = _session(onnx)
 
     @classmethod
@@ -78,24 +98,24 @@ class SequenceScorer:
 
     def __call__(self, request: Request, k: int) -> Slate:
         vector = self.person(request)
-        scores = self.table @ vector if vector.any() else np.empty(0, np.float32)
+        scores = np.where(self._known & bool(vector.any()), self.table @ vector, np.float32("nan"))
         return best_slate(scores, k, request, self._item_ids)
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         vector = self.person(request)
-        known = (rows >= 0) & bool(vector.any())
+        known = (rows >= 0) & self._known[rows] & bool(vector.any())
         return np.where(known, self.table[rows] @ vector, np.float32("nan"))
 
     def person(self, request: Request) -> Floats:
         """The vector of a request's history, (D,); zeros when nothing in it is known. Made once a request."""
-        if "sequence" not in request.cache:
+        if self not in request.cache:
             liked = request.past.liked()[-self.config.shape.max_length :]
             if len(liked):
                 (out,) = self._session.run(None, {"vectors": self.table[liked][None]})
-                request.cache["sequence"] = out[0]
+                request.cache[self] = out[0]
             else:
-                request.cache["sequence"] = np.zeros(self.table.shape[1], np.float32)
-        return request.cache["sequence"]
+                request.cache[self] = np.zeros(self.table.shape[1], np.float32)
+        return request.cache[self]
 
 
 def _session(onnx: bytes) -> Any:

@@ -201,11 +201,7 @@ class Rules:
 
     @classmethod
     def open(cls, config: Config, facts: Facts, folder: Path) -> Self:  # noqa: ARG003  nothing is stored
-        """
-        Read the rules and hold them against the columns of the facts; a ConfigError names the rule at fault.
-
-        The rules of the file become settings of the stage, so that a saved model carries them.
-        """
+        """Read the rules, the file's too, and check them; they become settings, so that a saved model carries them."""
         labels: Mapping[str, tuple[str, ...]] = getattr(facts, "labels", {})
         rules = (*(read_rules(Path(config.file)) if config.file else ()), *config.rule)
         stage = cls(config.model_copy(update={"file": None, "rule": rules}), labels)

@@ -27,7 +27,7 @@ class EaseConfig(Closed):
     held-out people choose."""
     most_items: Annotated[int, Field(ge=1)] = 12_000
     """The most popular items that take part; the matrix to invert has this many rows."""
-    keep: Annotated[int, Field(ge=1)] = 1_500
+    neighbours: Annotated[int, Field(ge=1)] = 1_500
     """Strongest weights kept of each item; all of them when the catalogue is small."""
 
 
@@ -53,7 +53,7 @@ class Ease:
         counts = training.interactions.counts()
         chosen = np.sort(np.argsort(-counts, kind="stable")[: config.most_items])
         dense = ease_weights(_matrix(training.interactions)[:, chosen], config.regularisation)
-        weights = _spread(PairWeights.strongest(dense, config.keep), chosen, len(counts))
+        weights = _spread(PairWeights.strongest(dense, config.neighbours), chosen, len(counts))
         if config.decay is None:
             config = config.model_copy(update={"decay": weights.best_decay(training)})
         training.report("ease", 1, 1)
@@ -75,9 +75,9 @@ class Ease:
         return at_rows(self._all(request), rows)
 
     def _all(self, request: Request) -> Floats:
-        if self._key not in request.cache:
-            request.cache[self._key] = self.weights.scores(request.past, self.config.decay or 0.0)
-        return request.cache[self._key]
+        if self not in request.cache:
+            request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
+        return request.cache[self]
 
 
 class ItemKnnConfig(Closed):
@@ -90,7 +90,7 @@ class ItemKnnConfig(Closed):
 
 
 class ItemKnn:
-    """Cosine neighbours of the items in the history, BM25-weighted (``implicit``)."""
+    """Neighbours of the items in the history by the people that they share, BM25-weighted (``implicit``)."""
 
     Config = ItemKnnConfig
 
@@ -126,15 +126,16 @@ class ItemKnn:
         self.weights.save(folder, "item_knn")
 
     def __call__(self, request: Request, k: int) -> Slate:
-        return best_slate(self._all(request), k, request, self._item_ids)
+        scores = self._all(request)  # 0: a neighbour of nothing; below: of what the person disliked
+        return best_slate(np.where(scores > 0, scores, np.float32("nan")), k, request, self._item_ids)
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)
 
     def _all(self, request: Request) -> Floats:
-        if self._key not in request.cache:
-            request.cache[self._key] = self.weights.scores(request.past, self.config.decay or 0.0)
-        return request.cache[self._key]
+        if self not in request.cache:
+            request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
+        return request.cache[self]
 
 
 class AlsConfig(Closed):
@@ -199,9 +200,13 @@ class Als:
         """
         Fold a history in: the person's least-squares vector given the items', (D,).
 
+        As in the fit an item counts once; the last event about it says whether for or against.
+
         Cost: O(H D² + D³).
         """
         past = request.past
+        last = len(past) - 1 - np.unique(past.rows[::-1], return_index=True)[1]
+        past = past.take(np.sort(last))
         weights = history_weights(past, 0.0)
         items = self.items[past.rows[weights != 0]]  # (H, D)
         sure = self.config.confidence * np.abs(weights[weights != 0])  # (H,)
@@ -216,9 +221,11 @@ class Als:
         return at_rows(self._all(request), rows)
 
     def _all(self, request: Request) -> Floats:
-        if self._key not in request.cache:
-            request.cache[self._key] = self.items @ self.person(request)
-        return request.cache[self._key]
+        if self not in request.cache:
+            person = self.person(request)
+            nothing = np.full(len(self.items), np.nan, np.float32)
+            request.cache[self] = self.items @ person if person.any() else nothing
+        return request.cache[self]
 
 
 def ease_weights(matrix: Any, regularisation: float) -> Floats:
@@ -276,13 +283,14 @@ def _spread(weights: PairWeights, chosen: Rows, n_items: int) -> PairWeights:
 
 
 def _padded(matrix: Any, width: int) -> PairWeights:
-    """The rows of a sparse matrix, each padded to ``width`` with column -1."""
+    """The ``width`` largest values of each row of a sparse matrix, padded with column -1."""
     counts = np.diff(matrix.indptr)
-    place = np.arange(len(matrix.indices)) - np.repeat(matrix.indptr[:-1], counts)
     row = np.repeat(np.arange(matrix.shape[0]), counts)
-    kept = place < width
+    best = np.lexsort((-matrix.data, row))  # by row, then best first
+    place = np.arange(len(matrix.indices)) - np.repeat(matrix.indptr[:-1], counts)
+    kept, best = place < width, best[place < width]
     values = np.zeros((matrix.shape[0], width), np.float32)
     columns = np.full(values.shape, -1, np.int32)
-    values[row[kept], place[kept]] = matrix.data[kept]
-    columns[row[kept], place[kept]] = matrix.indices[kept]
+    values[row[kept], place[kept]] = matrix.data[best]
+    columns[row[kept], place[kept]] = matrix.indices[best]
     return PairWeights(values, columns)

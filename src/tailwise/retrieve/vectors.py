@@ -53,7 +53,7 @@ class TextNeighbours:
     def __call__(self, request: Request, k: int) -> Slate:
         profile = self._profile(request)
         if not profile.any():
-            return best_slate(np.empty(0, np.float32), k, request, self._item_ids)
+            return best_slate(np.full(len(self._item_ids), np.nan, np.float32), k, request, self._item_ids)
         if self._index is None:
             return best_slate(self._vectors @ profile, k, request, self._item_ids)
         wanted = min(k + len(request.excluded), len(self._item_ids))
@@ -64,26 +64,27 @@ class TextNeighbours:
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         profile = self._profile(request)
-        if self._index is None:
+        if self._index is None and profile.any():
             return at_rows(self._vectors @ profile, rows)
-        return np.where(rows >= 0, self._vectors[rows] @ profile, np.float32("nan"))
+        known = (rows >= 0) & bool(profile.any())
+        return np.where(known, self._vectors[rows] @ profile, np.float32("nan"))
 
     def _profile(self, request: Request) -> Floats:
         """What the request is about, (D,); zeros when nothing is known."""
         if QUERY in request.cache:
             return request.cache[QUERY]
-        if "text" not in request.cache:
+        if self not in request.cache:
             weights = history_weights(request.past, self.config.decay)
             mean = weights @ self._vectors[request.past.rows] if len(weights) else np.zeros(self._vectors.shape[1])
             length = np.linalg.norm(mean)
-            request.cache["text"] = (mean / length if length > 0 else mean).astype(np.float32)
-        return request.cache["text"]
+            request.cache[self] = (mean / length if length > 0 else mean).astype(np.float32)
+        return request.cache[self]
 
     def _build(self) -> Any:
         """An inverted file over 8-bit codes: 0.5 ms for the nearest 100 of 100,000."""
         import faiss
 
-        cells = int(4 * np.sqrt(len(self._vectors)))
+        cells = max(1, min(int(4 * np.sqrt(len(self._vectors))), len(self._vectors) // 39))  # FAISS wants 39 a cell
         index = faiss.index_factory(self._vectors.shape[1], f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
         index.train(self._vectors[np.random.default_rng(0).permutation(len(self._vectors))[: 64 * cells]])
         index.add(self._vectors)

@@ -10,10 +10,11 @@ import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tailwise.errors import RequestError
+from tailwise.fakes import HashEncoder
 from tailwise.pipeline import Engine
 from tailwise.serve import wire
 from tailwise.serve.forms import Id
-from tailwise.types import Floats, HashEncoder, Request, Rows
+from tailwise.types import Floats, Request, Rows
 
 MOST_DOCUMENTS = 1000
 TASTE = 0.25

@@ -19,6 +19,7 @@ from tailwise.pipeline import Engine
 from tailwise.serve.app import create_app
 from tailwise.serve.monitor import SHARED
 from tailwise.state.opening import open_store
+from tailwise.types import Request
 
 MODEL, STATE = "TAILWISE_SERVE_MODEL", "TAILWISE_SERVE_STATE"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TAILWISE_THREADS")
@@ -109,8 +110,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def load(model: Path, state: str) -> FastAPI:
-    """The application of a model folder, with its long-lived objects out of the garbage collector's way."""
-    app = create_app(Engine.open(model, state=state))
+    """The application of a model folder, warmed up, its long-lived objects out of the garbage collector's way."""
+    engine = Engine.open(model, state=state)
+    # The first answer reads every matrix from the disk and takes a hundred times as long: nobody should wait for it.
+    for user_id in engine.people.user_ids[:3]:
+        engine.answer(Request("warm-up", user_id=user_id))
+    app = create_app(engine)
     gc.collect()
     gc.freeze()  # a full collection over the model's objects would otherwise halt a request now and then
     return app

@@ -1,0 +1,277 @@
+"""EASE, item-kNN and ALS beside plain algebra, and on a checkerboard whose right answer is known."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from implicit.cpu.als import AlternatingLeastSquares
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from tailwise.data.interactions import Training
+from tailwise.retrieve.collaborative import Als, AlsConfig, Ease, EaseConfig, ItemKnn, ItemKnnConfig, ease_weights
+from tailwise.types import Floats, Request, ids_of
+
+Asked = Callable[..., Request]
+Doubles = NDArray[np.float64]
+Trainer = Callable[[list[tuple[int, int]], int], Training]
+FIT: dict[str, Callable[[Training], Any]] = {
+    "ease": lambda training: Ease.fit(EaseConfig(regularisation=5.0), training),
+    "item_knn": lambda training: ItemKnn.fit(ItemKnnConfig(neighbours=5), training),
+    "als": lambda training: Als.fit(AlsConfig(factors=2), training),
+}
+KINDS: dict[str, Any] = {"ease": Ease, "item_knn": ItemKnn, "als": Als}
+
+
+@pytest.fixture(scope="module")
+def fitted(board: Training) -> dict[str, Any]:
+    return {name: fit(board) for name, fit in FIT.items()}
+
+
+def plain_ease(matrix: Doubles, regularisation: float) -> Doubles:
+    """Steck's closed form, by a plain inverse."""
+    inverse = np.linalg.inv(matrix.T @ matrix + regularisation * np.eye(matrix.shape[1]))
+    weights: Doubles = np.eye(len(inverse)) - inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+@given(st.integers(1, 12), st.integers(2, 9), st.floats(0.5, 500), st.integers(0, 99))
+@settings(max_examples=40)
+def test_ease_equals_the_plain_inverse(people: int, items: int, regularisation: float, seed: int) -> None:
+    matrix = (np.random.default_rng(seed).random((people, items)) < 0.4).astype(np.float64)
+
+    weights = ease_weights(csr_matrix(matrix.astype(np.float32)), regularisation)
+
+    assert weights.dtype == np.float32
+    assert (np.diag(weights) == 0).all()
+    assert weights == pytest.approx(plain_ease(matrix, regularisation), abs=1e-5)
+
+
+def test_ease_of_two_items_by_hand() -> None:
+    # Both items were had by two people: gram [[2, 2], [2, 2]], ridge 1, so each rebuilds 2 / 3 of the other.
+    weights = ease_weights(csr_matrix(np.ones((2, 2), np.float32)), 1.0)
+
+    assert weights.tolist() == pytest.approx([pytest.approx([0, 2 / 3]), pytest.approx([2 / 3, 0])])
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_a_checkerboard_is_seen_through(name: str, fitted: dict[str, Any], board: Training, asked: Asked) -> None:
+    for person in range(len(board.interactions.user_ids)):
+        past = board.past(person)
+        request = asked(*past.rows.tolist(), excluded=tuple(past.rows.tolist()))
+
+        found = fitted[name](request, 3).columns["row"]
+
+        assert set(found % 2) == {person % 2}
+        assert not set(found) & set(past.rows)
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_scores_agree_with_what_was_returned(name: str, fitted: dict[str, Any], asked: Asked) -> None:
+    request = asked(0, 3, (2, "dislike"))
+
+    slate = fitted[name](request, 5)
+    scores = fitted[name].scores(request, np.append(slate.columns["row"], -1))
+
+    assert scores[:-1] == pytest.approx(slate.scores)
+    assert np.isnan(scores[-1])
+    assert (np.diff(slate.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_a_dislike_pulls_like_items_down(name: str, fitted: dict[str, Any], asked: Asked) -> None:
+    odd = np.arange(3, 12, 2)
+
+    without = fitted[name].scores(asked(0, 1), odd).mean()
+    against = fitted[name].scores(asked(0, (1, "dislike")), odd).mean()
+
+    assert against < without
+
+
+@pytest.mark.parametrize("name", FIT)
+@pytest.mark.parametrize("history", [(), (-1, -1)])
+def test_a_source_says_nothing_of_a_stranger(
+    name: str, history: tuple[int, ...], fitted: dict[str, Any], asked: Asked
+) -> None:
+    request = asked(*history)
+
+    assert len(fitted[name](request, 5)) == 0
+    assert np.isnan(fitted[name].scores(request, np.arange(12))).all()
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_two_of_a_kind_do_not_answer_for_each_other(name: str, fitted: dict[str, Any], asked: Asked) -> None:
+    first = fitted[name]
+    other = KINDS[name](first.config, *[arg * 2 if isinstance(arg, np.ndarray) else arg for arg in _parts(first)])
+    request = asked(0, 2)
+
+    before, after = first.scores(request, np.array([4])), other.scores(request, np.array([4]))
+
+    assert before != after
+
+
+def _parts(source: Any) -> list[Any]:
+    if isinstance(source, Als):
+        return [source.items, source._item_ids.tolist()]
+    return [type(source.weights)(source.weights.values * 2, source.weights.columns), source._item_ids.tolist()]
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_what_is_saved_opens_equal(
+    name: str, tmp_path: Path, fitted: dict[str, Any], board: Training, asked: Asked
+) -> None:
+    before = fitted[name]
+
+    before.save(tmp_path / name)
+    after = KINDS[name].open(before.config, board.catalogue, tmp_path / name)
+
+    assert after(asked(0, 3), 5).item_ids.tolist() == before(asked(0, 3), 5).item_ids.tolist()
+    assert (after(asked(0, 3), 5).scores == before(asked(0, 3), 5).scores).all()
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_the_same_seed_gives_the_same_model(name: str, fitted: dict[str, Any], board: Training, asked: Asked) -> None:
+    again = FIT[name](board)
+
+    request = asked(0, 3)
+    assert (again.scores(request, np.arange(12)) == fitted[name].scores(asked(0, 3), np.arange(12))).all()
+
+
+def test_the_decay_is_chosen_once_and_kept(board: Training) -> None:
+    everything = Training(board.interactions, board.catalogue, 0)
+    for kind, config in ((Ease, EaseConfig()), (ItemKnn, ItemKnnConfig())):
+        chosen = kind.fit(config, board).config  # type: ignore[arg-type]  # each has its own
+        assert chosen.decay is not None
+        assert kind.fit(chosen, everything).config == chosen  # type: ignore[arg-type]
+        assert kind.fit(chosen.model_copy(update={"decay": 0.0}), board).config.decay == 0.0  # type: ignore[arg-type]
+
+
+def test_ease_of_the_most_popular_items_alone_knows_nothing_of_the_others(training_of: Trainer, asked: Asked) -> None:
+    pairs = [(person, item) for person in range(5) for item in (1, 3, 4)] + [(5, 0), (5, 2)]
+
+    small = Ease.fit(EaseConfig(most_items=3, regularisation=1.0, decay=0.0), training_of(pairs, 6))
+
+    scores = small.scores(asked(1), np.arange(6))
+    assert (scores[[3, 4]] > 0.3).all()
+    assert scores[[0, 1, 2, 5]].tolist() == [0, 0, 0, 0]
+    assert small.scores(asked(0), np.arange(6)).tolist() == [0] * 6
+
+
+def test_sparse_ease_among_the_most_popular_items(training_of: Trainer, asked: Asked) -> None:
+    pairs = [(person, item) for person in range(12) for item in range(person % 2, 9, 2)] + [(12, 9), (12, 10)]
+    training = training_of(pairs, 12)
+
+    sparse = Ease.fit(EaseConfig(most_items=9, neighbours=4, regularisation=1.0, decay=0.0), training)
+    dense = Ease.fit(EaseConfig(most_items=9, regularisation=1.0, decay=0.0), training)
+
+    assert sparse.weights.columns is not None
+    found = sparse(asked(0), 4).columns["row"]
+    assert set(found) == set(dense(asked(0), 4).columns["row"]) == {2, 4, 6, 8}
+
+
+def plain_neighbours(liked: Doubles, keep: int) -> Doubles:
+    """Dot products of BM25 weights, the strongest of each item alone; an item is no neighbour of itself."""
+    # implicit's weighting, K1 = 1.2 and B = 0.75, of an items x people matrix.
+    items = liked.T
+    length = items.sum(axis=1)
+    norm = 0.25 + 0.75 * length / length.mean()
+    idf = np.log(len(items)) - np.log1p(items.sum(axis=0))
+    weighted = items * (2.2 / (1.2 * norm[:, None] + items)) * idf
+    similar = weighted @ weighted.T
+    np.fill_diagonal(similar, 0)
+    out: Doubles = np.zeros_like(similar)
+    for row, values in enumerate(similar):
+        best = sorted(range(len(values)), key=lambda column: -values[column])[:keep]
+        out[row, best] = values[best]
+    return out
+
+
+def test_item_knn_equals_plain_dot_products(training_of: Trainer, asked: Asked) -> None:
+    rng = np.random.default_rng(4)
+    pairs = [(person, int(item)) for person in range(15) for item in rng.choice(20, rng.integers(2, 7), replace=False)]
+    training = training_of(pairs, 20)
+    liked = np.zeros((15, 20))
+    liked[tuple(np.array(pairs).T)] = 1
+
+    for keep in (1, 3, 19):
+        knn = ItemKnn.fit(ItemKnnConfig(neighbours=keep, decay=0.0), training)
+        found = np.stack([knn.scores(asked(row), np.arange(20)) for row in range(20)])
+        wanted = plain_neighbours(liked, keep)
+        assert np.sort(found, axis=1) == pytest.approx(np.sort(wanted, axis=1), rel=1e-4, abs=1e-4)
+
+
+def test_item_knn_gives_neighbours_and_no_others(fitted: dict[str, Any], asked: Asked) -> None:
+    found = fitted["item_knn"](asked(0, excluded=(0,)), 12)
+
+    assert set(found.columns["row"] % 2) == {0}
+    assert (found.scores > 0).all()
+    assert len(fitted["item_knn"](asked((0, "dislike")), 12)) == 0
+
+
+def test_an_item_that_nobody_liked_has_no_neighbours(training_of: Trainer, asked: Asked) -> None:
+    knn = ItemKnn.fit(ItemKnnConfig(decay=0.0), training_of([(0, 0), (0, 2), (1, 0), (1, 2), (1, 3)], 5))
+
+    assert len(knn(asked(1), 5)) == 0
+    assert set(knn(asked(0), 5).columns["row"]) <= {2, 3}
+
+
+@given(st.sets(st.integers(0, 11), min_size=1, max_size=8))
+@settings(max_examples=30)
+def test_a_folded_in_person_equals_implicits(fitted: dict[str, Any], asked: Asked, liked: set[int]) -> None:
+    ours = fitted["als"]
+    config = ours.config
+    theirs = AlternatingLeastSquares(
+        factors=config.factors, regularization=config.regularisation, alpha=config.confidence, num_threads=1
+    )
+    theirs.item_factors = ours.items
+    row = csr_matrix((np.ones(len(liked), np.float32), ([0] * len(liked), sorted(liked))), shape=(1, 12))
+
+    found = ours.person(asked(*sorted(liked)))
+
+    assert found == pytest.approx(theirs.recalculate_user(0, row), abs=1e-3)
+
+
+def plain_person(items: Floats, config: AlsConfig, opinions: dict[int, float]) -> Doubles:
+    """Weighted least squares, item by item: 1 with confidence for what was liked, 0 with less for what was disliked."""
+    left = config.regularisation * np.eye(items.shape[1])
+    right = np.zeros(items.shape[1])
+    for row, vector in enumerate(items.astype(np.float64)):
+        opinion = opinions.get(row, 0.0)
+        sure = config.confidence * abs(opinion) if opinion else 1.0
+        left += sure * np.outer(vector, vector)
+        right += sure * (opinion > 0) * vector
+    return np.asarray(np.linalg.solve(left, right))
+
+
+def test_dislikes_and_repeats_fold_in_as_least_squares_says(fitted: dict[str, Any], asked: Asked) -> None:
+    request = asked(0, 0, 3, (4, "dislike"), (6, "dislike"), 6, -1)
+
+    found = fitted["als"].person(request)
+
+    opinions = {0: 1.0, 3: 1.0, 4: -0.5, 6: 1.0}  # once each; of 6 the last word counts
+    assert found == pytest.approx(plain_person(fitted["als"].items, fitted["als"].config, opinions), abs=1e-3)
+
+
+def test_als_is_never_wider_than_there_are_items(training_of: Trainer) -> None:
+    narrow = Als.fit(AlsConfig(factors=64), training_of([(0, 0), (0, 1), (1, 1), (1, 2)], 3))
+
+    assert narrow.items.shape == (3, 3)
+
+
+def test_a_decay_halves_what_is_older(fitted: dict[str, Any], asked: Asked) -> None:
+    ease = Ease(
+        fitted["ease"].config.model_copy(update={"decay": math.log(2)}),
+        fitted["ease"].weights,
+        ids_of([str(row) for row in range(12)]),
+    )
+
+    both = ease.scores(asked(1, 0), np.arange(12))
+
+    old, new = (fitted["ease"].weights.values[row] for row in (1, 0))
+    assert both == pytest.approx(old / 2 + new, abs=1e-6)

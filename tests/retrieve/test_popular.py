@@ -1,0 +1,53 @@
+"""Popularity with decay: what many people did lately."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailwise.data.interactions import Training
+from tailwise.retrieve.popular import Popular, PopularConfig
+from tailwise.types import Request
+
+Trainer = Callable[[list[tuple[int, int]], int], Training]
+ANYONE = Request("r", user_id="stranger")
+PAIRS = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 2)]  # a day apart: the last is the newest
+
+
+def test_items_come_by_how_many_people_had_them(training_of: Trainer) -> None:
+    popular = Popular.fit(PopularConfig(half_life_days=1e6), training_of(PAIRS, 4))
+
+    slate = popular(ANYONE, 10)
+
+    assert slate.columns["row"].tolist() == [0, 1, 2, 3]
+    assert slate.scores.tolist() == pytest.approx([math.log(4), math.log(3), math.log(2), 0.0], abs=1e-4)
+
+
+def test_a_short_half_life_prefers_what_is_new(training_of: Trainer) -> None:
+    popular = Popular.fit(PopularConfig(half_life_days=0.5), training_of(PAIRS, 4))
+
+    assert popular(ANYONE, 2).columns["row"].tolist() == [2, 1]
+
+
+def test_what_is_excluded_stays_out_and_unknown_items_have_no_score(training_of: Trainer) -> None:
+    popular = Popular.fit(PopularConfig(), training_of(PAIRS, 4))
+
+    slate = popular(Request("r", excluded=np.array([0, 2])), 10)
+
+    assert slate.columns["row"].tolist() == [1, 3]
+    scores = popular.scores(ANYONE, np.array([1, -1]))
+    assert scores[0] == slate.scores[0]
+    assert np.isnan(scores[1])
+
+
+def test_what_is_saved_opens_equal(tmp_path: Path, training_of: Trainer) -> None:
+    training = training_of(PAIRS, 4)
+    before = Popular.fit(PopularConfig(), training)
+
+    before.save(tmp_path / "popular")
+    after = Popular.open(before.config, training.catalogue, tmp_path / "popular")
+
+    assert (after(ANYONE, 4).scores == before(ANYONE, 4).scores).all()
+    assert after(ANYONE, 4).item_ids.tolist() == before(ANYONE, 4).item_ids.tolist()

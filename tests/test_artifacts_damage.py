@@ -1,0 +1,99 @@
+"""Every damage to a model folder is found and named; arrays come back as they were."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailwise.artifacts import check, load_arrays, save_arrays, writing
+from tailwise.errors import ArtifactError
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A model that stands."""
+    with writing(tmp_path / "model", {}) as fresh:
+        (fresh / "part").mkdir()
+        (fresh / "part" / "weights.txt").write_text("old")
+    return tmp_path / "model"
+
+
+def flip(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[0] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip, "does not match its checksum; copy it again, or fit the model again"),
+        (lambda path: os.truncate(path, 1), "has 1 bytes, but the manifest says 3; copy it again"),
+        (Path.unlink, "is missing; copy the whole folder, or fit the model again"),
+    ],
+)
+def test_a_damaged_file_is_named(target: Path, damage: Callable[[Path], None], message: str) -> None:
+    part = target / "part" / "weights.txt"
+
+    damage(part)
+
+    with pytest.raises(ArtifactError) as caught:
+        check(target)
+    assert str(caught.value) == f"{part} {message}"
+
+
+def test_a_folder_without_manifest_is_no_model(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(
+            ArtifactError, match=r"^\S+ is not a model folder: it has no manifest\.json; make one with: "
+        ):
+            check(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "3",
+        '{"format": 1}',
+        '{"format": 1, "files": []}',
+        '{"format": 1, "files": {"a": 3}}',
+        '{"format": 1, "files": {"a": {"bytes": 3}}}',
+        "\udcff",
+    ],
+)
+def test_a_damaged_manifest_is_named(target: Path, text: str) -> None:
+    (target / "manifest.json").write_text(text, errors="surrogateescape")
+
+    with pytest.raises(ArtifactError, match=r"^\S+/manifest\.json is damaged \(.*\); fit the model again$"):
+        check(target)
+
+
+def test_another_format_is_told_whatever_else_changed(target: Path) -> None:
+    (target / "manifest.json").write_text(json.dumps({"format": 2, "parts": []}))
+
+    with pytest.raises(ArtifactError, match=r"^\S+ has format 2, but this version reads 1; fit the model again$"):
+        check(target)
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    table = np.arange(12, dtype=np.float32).reshape(3, 4).T  # not contiguous
+
+    save_arrays(tmp_path / "a.safetensors", table=table, mask=np.array([True, False]), empty=np.empty((0, 3)))
+
+    found = load_arrays(tmp_path / "a.safetensors")
+    assert (found["table"] == table).all()
+    assert found["mask"].tolist() == [True, False]
+    assert found["empty"].shape == (0, 3)
+
+
+def test_arrays_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"\x01\x02")
+
+    for name in ("bad", "none"):
+        with pytest.raises(ArtifactError, match=rf"^\S+/{name} cannot be read \(.+\); fit the model again$"):
+            load_arrays(tmp_path / name)
