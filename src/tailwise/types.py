@@ -114,6 +114,10 @@ class History:
 NO_HISTORY = History.of(())
 
 
+QUERY = "query_vector"
+"""Key of ``Request.cache`` under which the engine leaves the embedded query, (D,); absent without a query."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Who asks, when, and what is known of the moment. Unset fields take the model's defaults."""

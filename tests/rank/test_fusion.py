@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tailwise.errors import ArtifactError
 from tailwise.fakes import DictFacts
 from tailwise.rank.fusion import Fusion, FusionConfig, standardised
-from tailwise.types import Request, Slate, ids_of
+from tailwise.types import QUERY, Request, Slate, ids_of
 
 NAN, INF = float("nan"), float("inf")
 ANYONE, NO_FACTS = Request("r"), DictFacts({})
@@ -106,8 +106,9 @@ def test_missing_or_damaged_weights_are_told(tmp_path: Path, text: str | None) -
 def test_a_query_outweighs_what_the_log_taught() -> None:
     fusion = Fusion(FusionConfig(), {"text": 0.0, "ease": 1.0})
     both = slate(text=[0.9, 0.1, 0.1], ease=[0.0, 1.0, 0.5])
+    embedded = Request("r", query="toys", cache={QUERY: np.ones(2, np.float32)})
 
-    asked, not_asked = fusion(Request("r", query="toys"), both), fusion(Request("r", user_id="u"), both)
+    asked, not_asked = fusion(embedded, both), fusion(Request("r", user_id="u"), both)
 
     assert asked.item_ids[0] == both.item_ids[0]
     assert not_asked.item_ids[0] == both.item_ids[1]

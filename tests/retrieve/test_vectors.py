@@ -8,8 +8,8 @@ import pytest
 
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Training
-from tailwise.retrieve.vectors import QUERY, TextNeighbours, TextNeighboursConfig
-from tailwise.types import Floats, Request
+from tailwise.retrieve.vectors import TextNeighbours, TextNeighboursConfig
+from tailwise.types import QUERY, Floats, Request
 
 Asked = Callable[..., Request]
 

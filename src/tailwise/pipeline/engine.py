@@ -28,11 +28,11 @@ from tailwise.errors import RequestError
 from tailwise.pipeline.asking import check_request, event_of, request_of
 from tailwise.pipeline.binding import Bound, Rescore, as_stages, check_needs, keyed, run_stage, timed
 from tailwise.retrieve.merge import reciprocal_rank_fusion
-from tailwise.retrieve.vectors import QUERY
 from tailwise.state.memory import MemoryStore
 from tailwise.state.opening import open_store
 from tailwise.types import (
     NO_ROWS,
+    QUERY,
     Column,
     Encoder,
     Event,

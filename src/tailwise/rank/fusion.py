@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tailwise.config import Closed
 from tailwise.errors import ArtifactError
-from tailwise.types import Column, Facts, Floats, Request, Slate
+from tailwise.types import QUERY, Column, Facts, Floats, Request, Slate
 
 TEXT = "text"
 """The source that compares items with a query."""
@@ -78,7 +78,7 @@ class Fusion:
         if not len(slate):
             return slate
         features = standardised([slate.columns[name] for name in self._columns])  # (N, S)
-        return slate.score(features @ (self._asked if request.query else self._weights))
+        return slate.score(features @ (self._asked if QUERY in request.cache else self._weights))
 
 
 def standardised(columns: list[Column]) -> Floats:

@@ -12,10 +12,7 @@ from tailwise.config import Closed
 from tailwise.data.interactions import Training
 from tailwise.data.scores import at_rows, best_slate
 from tailwise.retrieve.pairs import history_weights
-from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
-
-QUERY = "query_vector"
-"""Where the engine leaves a request's embedded query, (D,), for sources and stages to use."""
+from tailwise.types import QUERY, Facts, Floats, Ids, Request, Rows, Slate
 
 
 class TextNeighboursConfig(Closed):

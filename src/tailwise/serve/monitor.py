@@ -82,19 +82,27 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, start = 500, time.perf_counter()
+        status, start, counted = 500, time.perf_counter(), False
+
+        def count() -> None:
+            nonlocal counted
+            if not counted:
+                counted = True
+                route = getattr(scope.get("route"), "path", "other")
+                self._monitor.answered(scope["method"], route, status, time.perf_counter() - start)
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif not message.get("more_body", False):
+                count()  # before the client has its answer, so that whoever then reads the numbers finds it there
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._monitor.answered(scope["method"], route, status, time.perf_counter() - start)
+            count()
 
 
 def model_card(engine: Engine) -> dict[str, Any]:
