@@ -270,3 +270,17 @@ def test_with_nothing_to_finish_the_second_fit_is_the_first() -> None:
     after = fit_sequence(config, replace(training_of(sequences, held_out=False), before=before))
 
     np.testing.assert_array_equal(after.person(asked(3, 4)), before.person(asked(3, 4)))
+
+
+def test_the_epochs_of_a_large_log_take_turns_over_all_of_it() -> None:
+    training = training_of(chains(people=80), held_out=False)
+    pieces = windows(training.interactions.liked_sequences(), 50)
+    config = SequenceConfig(epoch_positions=sum(len(piece) - 1 for piece in pieces) // 4, batch_tokens=64)
+    each = _batches(config, training.interactions, pieces, 3)
+
+    epochs = [[tuple(piece) for parts in each(epoch) for part in parts for piece in part.pieces] for epoch in range(8)]
+
+    everything = sorted(map(tuple, pieces))
+    assert sorted(piece for epoch in epochs[:4] for piece in epoch) == everything
+    assert sorted(piece for epoch in epochs[4:] for piece in epoch) == everything
+    assert sorted(epochs[0]) != sorted(epochs[4])

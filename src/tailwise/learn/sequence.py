@@ -95,13 +95,20 @@ class _Part:
 def _batches(
     config: SequenceConfig, interactions: Interactions, pieces: list[Rows], stream: int
 ) -> Callable[[int], Iterator[list[_Part]]]:
-    """An epoch's number to its batches, each in ``PARTS`` parts of about the same size."""
+    """
+    An epoch's number to its batches, each in ``PARTS`` parts of about the same size.
+
+    In a large log an epoch is one of several slices of it, so that judging and patience do not wait for all of it.
+    """
+    slices = max(1, round(sum(len(piece) - 1 for piece in pieces) / config.epoch_positions))
     smoothed = 0.75 * np.log(interactions.counts().astype(np.float64) + 1.0)
     log_chance = smoothed - np.log(np.exp(smoothed).sum())
 
     def each(epoch: int) -> Iterator[list[_Part]]:
         rng = np.random.default_rng((stream, epoch))
-        for group in batches(pieces, tokens=config.batch_tokens, rng=rng):
+        order = np.random.default_rng((stream, epoch // slices, len(pieces))).permutation(len(pieces))
+        own = pieces if slices == 1 else [pieces[place] for place in order[epoch % slices :: slices]]
+        for group in batches(own, tokens=config.batch_tokens, rng=rng):
             of = sum(len(piece) - 1 for piece in group)
             sampled = interactions.n_items > config.full_softmax_up_to
             drawn = shared_negatives(log_chance, config.negatives, rng) if sampled else None

@@ -30,6 +30,8 @@ class SequenceConfig(Closed):
     """Whether an item's vector starts from its text; without, an item that nobody touched cannot be scored."""
     batch_tokens: Annotated[int, Field(ge=64)] = 6_400
     """Cells of a batch, padding included."""
+    epoch_positions: Annotated[int, Field(ge=1)] = 200_000
+    """Of a log with more positions to predict, an epoch takes about so many; the next goes on with others."""
     full_softmax_up_to: Annotated[int, Field(ge=1)] = 20_000
     """Items up to which the loss compares with the whole catalogue; above, with shared negatives."""
     negatives: Annotated[int, Field(ge=1)] = 512

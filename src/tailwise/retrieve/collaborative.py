@@ -55,7 +55,8 @@ class Ease:
         dense = ease_weights(_matrix(training.interactions)[:, chosen], config.regularisation)
         weights = _spread(PairWeights.strongest(dense, config.neighbours), chosen, len(counts))
         if config.decay is None:
-            config = config.model_copy(update={"decay": weights.best_decay(training)})
+            every = PairWeights(dense) if len(chosen) == len(counts) else weights  # whole rows add up faster
+            config = config.model_copy(update={"decay": every.best_decay(training)})
         training.report("ease", 1, 1)
         return cls(config, weights, training.catalogue.item_ids)
 

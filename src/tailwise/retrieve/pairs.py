@@ -15,6 +15,8 @@ from tailwise.types import AGAINST, Floats, History
 DECAYS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """What a fit chooses from; 0 counts all events alike, 0.8 hardly looks past the last three."""
 MOST_JUDGED = 1_000
+MOST_PAST = 200
+"""Newest events of a judged person that are looked at; what is older hardly counts under any decay but 0."""
 AGAINST_WEIGHT = -0.5
 """Of an event that speaks against its item: it pulls similar items down, with less force than a liking pulls up."""
 
@@ -79,7 +81,8 @@ class PairWeights:
         people, targets = people[:MOST_JUDGED], targets[:MOST_JUDGED]
         if not len(people):
             return DECAYS[len(DECAYS) // 2]
-        pasts, seen = [training.past(person) for person in people], training.seen(people)
+        pasts = [training.past(person).take(slice(-MOST_PAST, None)) for person in people]
+        seen = training.seen(people)
         earned = [0.0] * len(DECAYS)
         for place, decay in enumerate(DECAYS):
             for start in range(0, len(people), 256):
