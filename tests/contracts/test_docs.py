@@ -123,11 +123,11 @@ def test_every_toml_example_is_a_pipeline_or_a_rules_file(block: str) -> None:
     raw = tomllib.loads(block)
 
     if "rule" in raw:
-        settings_of(RulesFile, raw, where="the example")
+        assert settings_of(RulesFile, raw, where="the example").rule
         return
     config = settings_of(PipelineConfig, raw, where="the example")
     for step in (*config.retrieve, *config.stage):
-        settings_of(registry.component(step.name).Config, step.settings, where=step.name)
+        assert settings_of(registry.component(step.name).Config, step.settings, where=step.name) is not None
 
 
 @pytest.mark.parametrize("block", blocks("bash"))
@@ -149,7 +149,7 @@ def test_every_make_target_of_a_shell_example_is_there(block: str) -> None:
 
 @pytest.mark.parametrize("block", blocks("python"))
 def test_every_python_example_compiles(block: str) -> None:
-    compile(block, "example", "exec")
+    assert compile(block, "example", "exec").co_code
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

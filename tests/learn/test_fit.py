@@ -37,18 +37,6 @@ QUICK = CONFIG.model_copy(update={"retrieve": (Step(name="popular"), Step(name="
 Fit = Callable[..., Engine]
 
 
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return make_world(users=40, items=48, events_per_user=10, groups=4, requests=1, seed=3).dataset
-
-
-@pytest.fixture
-def fitted(tmp_path: Path) -> Fit:
-    """``fit`` with a cache of its own and one thread."""
-    settings = Settings(cache=tmp_path / "cache", threads=1)
-    return lambda data, config=QUICK, **more: fit(data, config, settings=settings, **more)
-
-
 def answers(engine: Engine, people: int = 12) -> list[tuple[list[str], list[float]]]:
     slates = [engine.rank(user_id=f"u{person:02d}", k=8) for person in range(people)]
     return [(slate.item_ids.tolist(), np.round(slate.scores, 4).tolist()) for slate in slates]

@@ -12,13 +12,11 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
 pytest.importorskip("implicit", reason="needs implicit: pip install 'tailwise[train]'")
 
-from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
+from tailwise.config import EncodeConfig, PipelineConfig, Step
 from tailwise.data.load import Dataset
-from tailwise.data.synthetic import make_world
-from tailwise.learn.fit import fit
 from tailwise.pipeline import Engine
 
-CONFIG = PipelineConfig(
+QUICK = PipelineConfig(
     encode=EncodeConfig(model="hash", whiten_dim=16),
     retrieve=(
         Step(name="popular"),
@@ -30,18 +28,6 @@ CONFIG = PipelineConfig(
 )
 
 Fit = Callable[..., Engine]
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return make_world(users=40, items=48, events_per_user=10, groups=4, requests=1, seed=3).dataset
-
-
-@pytest.fixture
-def fitted(tmp_path: Path) -> Fit:
-    """``fit`` with a cache of its own and one thread."""
-    settings = Settings(cache=tmp_path / "cache", threads=1)
-    return lambda data, config=CONFIG, **more: fit(data, config, settings=settings, **more)
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -66,13 +52,13 @@ def test_an_interrupted_fit_is_picked_up_and_a_finished_one_leaves_no_checkpoint
     where: tuple[str, int], data: Dataset, fitted: Fit, tmp_path: Path
 ) -> None:
     checkpoints = tmp_path / "checkpoints"
-    fitted(data, CONFIG).save(tmp_path / "whole")
+    fitted(data, QUICK).save(tmp_path / "whole")
     with pytest.raises(Stopped):
-        fitted(data, CONFIG, checkpoints=checkpoints, report=stop_at(*where))
+        fitted(data, QUICK, checkpoints=checkpoints, report=stop_at(*where))
     assert list(checkpoints.rglob("progress.json"))
     told: list[tuple[str, int, int]] = []
 
-    engine = fitted(data, CONFIG, checkpoints=checkpoints, report=lambda *what: told.append(what))
+    engine = fitted(data, QUICK, checkpoints=checkpoints, report=lambda *what: told.append(what))
 
     engine.save(tmp_path / "resumed")
     assert files(tmp_path / "resumed") == files(tmp_path / "whole")
@@ -85,7 +71,7 @@ OTHER_FITS: dict[str, Callable[[Dataset], dict[str, Any]]] = {
     "other data": lambda data: {"data": data.with_events(data.events.head(-1))},
     "other settings": lambda data: {
         "data": data,
-        "config": CONFIG.model_copy(update={"encode": EncodeConfig(model="hash", whiten_dim=15)}),
+        "config": QUICK.model_copy(update={"encode": EncodeConfig(model="hash", whiten_dim=15)}),
     },
     "another cut": lambda data: {"data": data, "until": float(data.events["time"].max())},
     "another holdout": lambda data: {"data": data, "holdout": "last"},
@@ -98,8 +84,8 @@ def test_checkpoints_of_one_fit_are_never_used_for_another(
 ) -> None:
     checkpoints = tmp_path / "checkpoints"
     with pytest.raises(Stopped):
-        fitted(data, CONFIG, checkpoints=checkpoints, report=stop_at("fusion", 0))
-    other = {"config": CONFIG, **OTHER_FITS[change](data)}
+        fitted(data, QUICK, checkpoints=checkpoints, report=stop_at("fusion", 0))
+    other = {"config": QUICK, **OTHER_FITS[change](data)}
     told: list[tuple[str, int, int]] = []
 
     engine = fitted(**other, checkpoints=checkpoints, report=lambda *what: told.append(what))

@@ -11,31 +11,17 @@ import pytest
 pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
 pytest.importorskip("implicit", reason="needs implicit: pip install 'tailwise[train]'")
 
-from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
+from tailwise.config import EncodeConfig, PipelineConfig, Step
 from tailwise.data.load import Dataset
-from tailwise.data.synthetic import make_world
-from tailwise.learn.fit import fit
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Rescore
 from tailwise.types import Request
 
-CONFIG = PipelineConfig(
+QUICK = PipelineConfig(
     encode=EncodeConfig(model="hash", whiten_dim=16), retrieve=(Step(name="popular"), Step(name="ease"))
 )
 
 Fit = Callable[..., Engine]
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return make_world(users=40, items=48, events_per_user=10, groups=4, requests=1, seed=3).dataset
-
-
-@pytest.fixture
-def fitted(tmp_path: Path) -> Fit:
-    """``fit`` with a cache of its own and one thread."""
-    settings = Settings(cache=tmp_path / "cache", threads=1)
-    return lambda data, config=CONFIG, **more: fit(data, config, settings=settings, **more)
 
 
 def answers(engine: Engine) -> list[tuple[list[str], list[float]]]:
@@ -44,7 +30,7 @@ def answers(engine: Engine) -> list[tuple[list[str], list[float]]]:
 
 
 def test_a_source_among_the_stages_reorders_by_its_score(data: Dataset, fitted: Fit, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"stage": (Step(name="item_knn", keep=9), Step(name="exposure"))})
+    config = QUICK.model_copy(update={"stage": (Step(name="item_knn", keep=9), Step(name="exposure"))})
 
     engine = fitted(data, config)
     engine.save(tmp_path / "model")
@@ -65,7 +51,7 @@ def test_a_source_among_the_stages_reorders_by_its_score(data: Dataset, fitted: 
 def test_a_source_that_stands_among_the_stages_too_is_one_and_the_same(
     data: Dataset, fitted: Fit, tmp_path: Path
 ) -> None:
-    config = CONFIG.model_copy(update={"stage": (Step(name="ease", keep=20), Step(name="fusion"), Step(name="ease"))})
+    config = QUICK.model_copy(update={"stage": (Step(name="ease", keep=20), Step(name="fusion"), Step(name="ease"))})
 
     engine = fitted(data, config)
     engine.save(tmp_path / "model")
@@ -77,9 +63,9 @@ def test_a_source_that_stands_among_the_stages_too_is_one_and_the_same(
 
 
 def test_sources_among_the_stages_learn_from_all_events_as_the_others_do(data: Dataset, fitted: Fit) -> None:
-    alone = CONFIG.model_copy(update={"stage": (Step(name="ease"),), "retrieve": (Step(name="popular"),)})
+    alone = QUICK.model_copy(update={"stage": (Step(name="ease"),), "retrieve": (Step(name="popular"),)})
 
-    as_stage, as_source = fitted(data, alone), fitted(data, CONFIG)
+    as_stage, as_source = fitted(data, alone), fitted(data, QUICK)
 
     np.testing.assert_array_equal(as_stage.stages[0].run.source.weights.values, as_source.sources[1].run.weights.values)
 
@@ -123,7 +109,7 @@ def test_a_stage_from_another_package_is_fitted_saved_and_opened(
     (about / "entry_points.txt").write_text("[tailwise.stages]\nalphabet = alphabet_for_tailwise:Alphabet\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    engine = fitted(data, CONFIG.model_copy(update={"stage": (Step(name="fusion"), Step(name="alphabet"))}))
+    engine = fitted(data, QUICK.model_copy(update={"stage": (Step(name="fusion"), Step(name="alphabet"))}))
     engine.save(tmp_path / "model")
 
     last = engine.catalogue.item_ids[-1]
