@@ -193,6 +193,19 @@ def test_the_repeat_rate_is_the_share_of_likes_that_do_the_same_again(rows: list
     assert rate == pytest.approx(1 - len(set(liked)) / len(liked) if liked else 0.0)
 
 
+def test_where_people_act_in_baskets_all_of_the_last_one_is_held_out() -> None:
+    first: list[Row] = [("ann", f"i{n % 3}", 1, "purchase") for n in range(6)]
+    second: list[Row] = [("ann", f"i{n % 3}", 2, "purchase") for n in range(6)]
+    only: list[Row] = [("bob", f"i{n % 3}", 1, "purchase") for n in range(6)]
+
+    left, targets = interactions([*first, *second, *only]).hold_out_last()
+
+    assert (targets >= 0).tolist() == [True, True]
+    assert left.rows[left.users == 0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(set(left.times[left.users == 0])) == 1
+    assert left.rows[left.users == 1].tolist() == [0, 0, 1, 1]  # one basket alone: its last item goes
+
+
 def test_looking_and_then_buying_is_no_repeat() -> None:
     rows: list[Row] = [("ann", "i0", 1, "view"), ("ann", "i0", 2, "cart"), ("ann", "i0", 3, "purchase")]
 

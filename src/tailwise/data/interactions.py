@@ -19,6 +19,9 @@ from tailwise.types import AGAINST, EVENT_KINDS, Floats, History, Ids, Rows, ids
 
 AGAINST_CODES = np.array([kind in AGAINST for kind in EVENT_KINDS])
 KIND_NAMES = ids_of(EVENT_KINDS)
+BASKET = 5
+"""From so many events at one moment on average, a log is one of baskets. Ratings typed in one after the other have 1
+to 2, a shop's invoices 20 and more."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ class Interactions:
         """
         Take the last liked event of people with at least ``least`` liked events out, as a target to predict.
 
-        At most ``most`` people, drawn by ``seed``, so that a large log keeps its last events to learn from.
+        At most ``most`` people, drawn by ``seed``, so that a large log keeps its last events to learn from. Where
+        people act in baskets, ``BASKET`` events and more at a moment, all of the last basket goes, since the rest of it
+        would tell, and any item of it is the target. Somebody who has no other basket loses the last event alone.
 
         Returns:
             The events that remain, and (U,) target rows, -1 where a person has none. Nothing remains that the person
@@ -145,19 +150,34 @@ class Interactions:
         owners = self.users[places]
         counts = np.bincount(owners, minlength=len(self.user_ids))
         chosen = np.flatnonzero(counts >= least)
+        rng = np.random.default_rng(seed)
         if len(chosen) > most:
-            chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
+            chosen = np.sort(rng.choice(chosen, most, replace=False))
         last = places[np.cumsum(counts)[chosen] - 1]  # (people,) their last liked event
+        starts = self._moment_starts
+        begins = last
+        if len(self) >= BASKET * len(starts):
+            basket = starts[np.searchsorted(starts, last, side="right") - 1]
+            begins = np.where(basket > self.offsets[chosen], basket, last)
+            # The last of a basket is the last by id, which is no fair draw: any liked event of it may be the target.
+            low, high = np.searchsorted(places, begins), np.searchsorted(places, last)
+            last = places[rng.integers(low, high + 1)]
         targets = np.full(len(self.user_ids), -1, np.int64)
         targets[chosen] = self.rows[last]
         # What the person did after the target would tell about it, so it goes as well; so would the view that came
         # with a purchase.
         end = np.full(len(self.user_ids), len(self))
-        end[chosen] = last
+        end[chosen] = begins
         moment = np.full(len(self.user_ids), np.nan)
         moment[chosen] = self.times[last]
         same_act = (self.rows == targets[self.users]) & (self.times == moment[self.users])
         return self.pick((np.arange(len(self)) < end[self.users]) & ~same_act), targets
+
+    @cached_property
+    def _moment_starts(self) -> Rows:
+        """Where each person's each moment begins: events at one time are one moment."""
+        new = (np.diff(self.times) != 0) | (np.diff(self.users) != 0)
+        return np.flatnonzero(np.append(np.full(min(len(self), 1), fill_value=True), new))
 
     def save(self, folder: Path) -> None:
         """Write the events."""
