@@ -112,3 +112,12 @@ def test_a_query_outweighs_what_the_log_taught() -> None:
 
     assert asked.item_ids[0] == both.item_ids[0]
     assert not_asked.item_ids[0] == both.item_ids[1]
+
+
+def test_what_no_source_knows_comes_last_even_beside_a_single_known_item() -> None:
+    given = slate(ease=[NAN, 0.5], als=[NAN, NAN])
+
+    found = Fusion(FusionConfig(), {"ease": 1.0, "als": 1.0})(ANYONE, given)
+
+    assert found.item_ids.tolist() == given.item_ids[[1, 0]].tolist()
+    assert found.scores[0] > found.scores[1]

@@ -77,8 +77,13 @@ class Fusion:
     def __call__(self, request: Request, slate: Slate) -> Slate:
         if not len(slate):
             return slate
-        features = standardised([slate.columns[name] for name in self._columns])  # (N, S)
-        return slate.score(features @ (self._asked if QUERY in request.cache else self._weights))
+        columns = [slate.columns[name] for name in self._columns]
+        scores = standardised(columns) @ (self._asked if QUERY in request.cache else self._weights)  # (N,)
+        known = np.isfinite(columns).any(axis=0)
+        if known.any() and not known.all():
+            # Of some items no source knows anything; a source with one item to tell of would call them its equals.
+            scores[~known] = scores[known].min() - 1
+        return slate.score(scores)
 
 
 def standardised(columns: list[Column]) -> Floats:
