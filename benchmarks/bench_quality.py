@@ -1,74 +1,164 @@
 """
-MovieLens 100K, leave-last-out, full ranking: the fitted default pipeline over several seeds, beside plain baselines.
+Us and the peers on the same splits, judged by the same code; writes docs/benchmarks.md, its pictures and the README's
+table.
 
-    python benchmarks/bench_quality.py [--seeds 3] [--out bench_quality.json]
+    make bench-quality
+    python benchmarks/bench_quality.py --data shop=data/shop:basket --only shop --seeds 0
+
+MovieLens 100K always takes part, unless ``--only`` leaves it out; ``--data`` adds folders, each with a protocol: last,
+time or basket. Peers get environments of their own under ``.venv-peers``. Whatever was made is kept under
+``benchmarks/cache``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import shlex
+import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from quality import page, results, studies
+from quality.measure import MAIN, Result
+from quality.ours import WHOLE, our_results
+from quality.peers import PEERS, ROOT, Peer, peer_runs
+from quality.tasks import PROTOCOLS, Task, movielens, task_of
 
 import tailwise
-from tailwise.config import Settings
-from tailwise.data import sources
-from tailwise.data.split import check_leak, split_last
-from tailwise.evaluate.run import evaluate
 
-GOAL = 0.115
+__all__ = ["main", "movielens"]
+OWN = "ml-100k"
+PEER_NAMES = tuple(peer.name for peer in PEERS)
+"""A peer that cannot take part is said, and no failure of the run."""
+Say = Callable[[str], None]
+start = time.perf_counter()
 
 
 def main() -> None:
     options = arguments()
-    data = movielens()
-    split = split_last(data)
-    check_leak(split)
-    figures: dict[str, list[dict[str, float]]] = {}
-    for seed in range(options.seeds):
-        start = time.perf_counter()
-        engine = tailwise.fit(data, holdout="last", seed=seed)
-        took = time.perf_counter() - start
-        for method in evaluate(engine, split, seed=seed).methods:
-            if method.per_request:
-                keys = ("ndcg@10", "hr@10", "coverage@10", "tail_share@10")
-                row = {key: method.mean(key) for key in keys}
-                figures.setdefault(method.name, []).append(row | ({"fit_s": took} if method.kind == "pipeline" else {}))
-        print(f"seed {seed}: NDCG@10 {figures['tailwise'][-1]['ndcg@10']:.4f}, fit {took:.0f} s", flush=True)
-    print(
-        f"\n{'method':10} {'NDCG@10':>16} {'HR@10':>8} {'coverage':>9} {'tail':>6}   mean ± sd of {options.seeds} seeds"
-    )
-    for name, rows in figures.items():
-        mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        spread = float(np.std([row["ndcg@10"] for row in rows]))
-        print(
-            f"{name:10} {mean['ndcg@10']:8.4f} ± {spread:.4f} {mean['hr@10']:8.4f} "
-            f"{mean['coverage@10']:9.3f} {mean['tail_share@10']:6.3f}"
-        )
-    reached = float(np.mean([row["ndcg@10"] for row in figures["tailwise"]]))
-    print(f"goal: NDCG@10 ≥ {GOAL}: {'reached' if reached >= GOAL else 'MISSED'} ({reached:.4f})")
-    threads = Settings.from_environment().threads
-    print(f"machine: {platform.machine()}, {threads} threads, Python {platform.python_version()}")
-    if options.out:
-        options.out.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    failed = False
+    for name, place, protocol in chosen(options):
+        try:
+            data = movielens() if place is None else tailwise.load(place)
+            task = task_of(
+                name, data, protocol, ROOT / "benchmarks" / "cache" if options.out is None else options.out / "cache"
+            )
+        except Exception as error:  # noqa: BLE001  the other data sets go on
+            say(f"{name} is left out: {type(error).__name__}: {error}")
+            failed = True
+            continue
+        say(f"{name}, {protocol}: {task.about}")
+        sections = run(task, options)
+        folder = results.FOLDER if options.out is None else options.out / "results"
+        say(f"wrote {results.write(task, sections, command=command(), seeds=options.seeds, folder=folder)}")
+        failed |= not options.skip_ours and any(not text.startswith(PEER_NAMES) for text in sections["left_out"])
+    publish(options.out)
+    sys.exit(failed)
 
 
-def movielens() -> tailwise.data.load.Dataset:
-    """ML-100K from the cache folder, fetched when it is not there."""
-    folder = Settings.from_environment().cache / "data" / "ml-100k"
-    if not (folder / "events.parquet").is_file():
-        sources.get("ml-100k", folder, report=print)
-    return tailwise.load(folder)
+def publish(out: Path | None) -> None:
+    """The page and the README's table; ``out`` gets a page of its own and leaves the project alone."""
+    every = results.read(results.FOLDER if out is None else out / "results")
+    for path in page.write(every, ROOT / "docs" if out is None else out):
+        say(f"wrote {path}")
+    if out is None and page.readme(ROOT / "README.md", every):
+        say("wrote the README's table")
+
+
+def run(task: Task, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything about one task; what fails is named in ``left_out`` and the rest goes on."""
+    left_out: list[str] = []
+
+    def attempt(what: str, work: Callable[[], Any], nothing: Any) -> Any:
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001  one part must not end a run of hours
+            left_out.append(f"{what}: {type(error).__name__}: {str(error)[:300]}")
+            say(f"{what} is left out: {type(error).__name__}: {error}")
+            return nothing
+
+    found: list[Result] = []
+    if not options.skip_peers:
+        for peer in PEERS:
+            seeds = seeds_of(peer, task, options)
+            if seeds and peer.name not in options.leave_out:
+                own = attempt(peer.name, lambda peer=peer, seeds=seeds: peer_runs(task, peer, seeds, say), None)
+                found += [] if own is None else [show(own)]
+    sections: dict[str, Any] = {}
+    if not options.skip_ours:
+        found += [show(own) for own in attempt("tailwise", lambda: our_results(task, WHOLE, options.seeds, say), [])]
+        if not options.skip_ablation:
+            variants = attempt(
+                "the ablation", lambda: studies.ablation(task, options.seeds, say, every=task.name == OWN), []
+            )
+            sections["ablation"] = results.variants_of(variants) if variants else []
+        if not options.skip_studies:
+            given = attempt("re-ranking", lambda: studies.reranking(task, options.seeds, say), [])
+            sections["given"] = results.given_of(given)
+            cold = attempt("cold items", lambda: studies.cold(task, options.seeds, say), None)
+            sections["cold"] = None if cold is None else results.cold_of(cold)
+    full = {"methods": results.methods_of(found), **sections}
+    return {**{name: part for name, part in full.items() if part}, "left_out": left_out}
+
+
+def seeds_of(peer: Peer, task: Task, options: argparse.Namespace) -> Sequence[int]:
+    """A costly peer takes all seeds on our own data set alone."""
+    seeds: list[int] = options.seeds
+    return seeds if task.name == OWN else seeds[: peer.elsewhere]
+
+
+def chosen(options: argparse.Namespace) -> list[tuple[str, Path | None, str]]:
+    """Data sets in order: name, folder (None: fetched) and protocol."""
+    every: list[tuple[str, Path | None, str]] = [(OWN, None, "last"), *options.data]
+    return [one for one in every if not options.only or one[0] in options.only]
+
+
+def data_option(text: str) -> tuple[str, Path, str]:
+    """``NAME=FOLDER:PROTOCOL``."""
+    name, _, rest = text.partition("=")
+    folder, _, protocol = rest.rpartition(":")
+    if not name or not folder or protocol not in PROTOCOLS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER:PROTOCOL with one of: {', '.join(PROTOCOLS)}")
+    return name, Path(folder), protocol
+
+
+def show(result: Result) -> Result:
+    say(f"  {result.method}: NDCG@10 {result.mean(MAIN):.4f}")
+    return result
+
+
+def say(text: str) -> None:
+    print(f"[{time.perf_counter() - start:7.0f} s] {text}", flush=True)
+
+
+def command() -> str:
+    """What was typed, with the names of data folders and not their places."""
+    words = sys.argv[1:]
+    if "--out" in words:
+        place = words.index("--out")
+        words = words[:place] + words[place + 2 :]
+    for place, word in enumerate(words):
+        if place and words[place - 1] == "--data":
+            name, folder, protocol = data_option(word)
+            words[place] = f"{name}={folder.name}:{protocol}"
+    return shlex.join(["make", "bench-quality", *([f"ARGS={shlex.join(words)}"] if words else [])])
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--data", type=data_option, action="append", default=[], metavar="NAME=FOLDER:PROTOCOL")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this data set alone")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write here; default: docs/, README, benchmarks/results"
+    )
+    parser.add_argument("--skip-peers", action="store_true")
+    parser.add_argument("--leave-out", action="append", default=[], metavar="PEER", choices=[p.name for p in PEERS])
+    parser.add_argument("--skip-ours", action="store_true", help="peers alone")
+    parser.add_argument("--skip-ablation", action="store_true")
+    parser.add_argument("--skip-studies", action="store_true", help="no re-ranking of given lists, no cold items")
     return parser.parse_args()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
 from tailwise.errors import ConfigError
 
-KNOWN = "encode, retrieve, stage, exclude_seen, max_history, tail_cut"
+KNOWN = "encode, retrieve, stage, exclude_seen, max_history, tail_cut, context, context_dropped, track, tune"
 
 
 def read(folder: Path, text: str) -> PipelineConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -77,12 +77,16 @@ class PipelineConfig(Closed):
         Step(name="ease", k=200),
         Step(name="als", k=100),
         Step(name="item_knn", k=100),
+        Step(name="next_item", k=200),
+        Step(name="again", k=100),
         Step(name="text", k=50),
         Step(name="sequence", k=200),
     )
     """Sources of candidates; each may stand here once."""
     stage: tuple[Step, ...] = (
         Step(name="fusion"),
+        Step(name="attention"),
+        Step(name="long_tail"),
         Step(name="mmr"),
         Step(name="exposure"),
         Step(name="rules"),
@@ -95,6 +99,15 @@ class PipelineConfig(Closed):
     """Newest events of a person that are used."""
     tail_cut: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of items, by training events, that count as popular; the rest is the long tail."""
+    context: tuple[str, ...] = ()
+    """What of a request's moment the learned re-rankers judge by: ``hour``, ``weekday`` (UTC) and ``recency`` from its
+    time, any other name from its context, by a column of the events of that name."""
+    context_dropped: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Share of the cases that teach them without it, so that requests that do not tell the moment are met too."""
+    track: Literal["tensorboard", "mlflow", "wandb", "none"] = "tensorboard"
+    """Where ``tailwise fit`` leaves the figures of every epoch."""
+    tune: dict[str, Any] | None = None
+    """What ``tailwise tune`` searches; a fit looks at none of it."""
 
     @model_validator(mode="after")
     def _sources_only_retrieve(self) -> Self:

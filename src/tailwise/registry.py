@@ -22,13 +22,21 @@ from tailwise.types import Facts
 SOURCES = {
     "popular": "tailwise.retrieve.popular:Popular",
     "ease": "tailwise.retrieve.collaborative:Ease",
-    "als": "tailwise.retrieve.collaborative:Als",
+    "als": "tailwise.retrieve.factors:Als",
     "item_knn": "tailwise.retrieve.collaborative:ItemKnn",
+    "next_item": "tailwise.retrieve.following:NextItem",
+    "again": "tailwise.retrieve.again:Again",
     "text": "tailwise.retrieve.vectors:TextNeighbours",
     "sequence": "tailwise.rank.sequence:SequenceScorer",
+    "towers": "tailwise.rank.towers:TowerScorer",
+    "ensemble": "tailwise.rank.ensemble:Ensemble",
 }
 STAGES = {
     "fusion": "tailwise.rank.fusion:Fusion",
+    "multitask": "tailwise.rank.multitask:MultiTask",
+    "attention": "tailwise.rerank.attention:Attention",
+    "boosted": "tailwise.rank.boosted:Boosted",
+    "long_tail": "tailwise.rerank.long_tail:LongTail",
     "mmr": "tailwise.rerank.diversity:MMR",
     "dpp": "tailwise.rerank.diversity:DPP",
     "exposure": "tailwise.rerank.exposure:Exposure",
@@ -37,7 +45,13 @@ STAGES = {
 }
 TRAINERS = {
     "sequence": "tailwise.learn.sequence:fit_sequence",
+    "towers": "tailwise.learn.towers:fit_towers",
+    "ensemble": "tailwise.learn.ensemble:fit_ensemble",
     "fusion": "tailwise.learn.fusion:fit_fusion",
+    "attention": "tailwise.learn.attention:fit_attention",
+    "long_tail": "tailwise.learn.long_tail:fit_long_tail",
+    "boosted": "tailwise.learn.boosted:fit_boosted",
+    "multitask": "tailwise.learn.multitask:fit_multitask",
 }
 """Components that learn elsewhere than in their own ``fit``, because they need torch or other components."""
 

@@ -118,6 +118,10 @@ QUERY = "query_vector"
 """Key of ``Request.cache`` under which the engine leaves the embedded query, (D,); absent without a query."""
 
 
+ORDER = "score"
+"""The order that came in, where a blend of heads names what it mixes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Who asks, when, and what is known of the moment. Unset fields take the model's defaults."""
@@ -138,6 +142,8 @@ class Request:
     """0 keeps the score order, 1 looks at novelty only."""
     tail_share: float | None = None
     """Least share of the answer from outside the most popular items, in [0, 1]."""
+    blend: Mapping[str, float] | None = None
+    """What each head of the stage ``multitask`` weighs in the order, by name; ``score`` is the order that comes in."""
     seed: int = 0
     excluded: Rows = field(default_factory=lambda: NO_ROWS)
     """Rows that must not be shown; filled by the engine from what was seen."""
@@ -226,6 +232,16 @@ class Retriever(Protocol):
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         """(N,) rows to (N,) scores, comparable within the request; NaN where nothing is known (row -1)."""
+        ...
+
+
+@runtime_checkable
+class Embedded(Protocol):
+    """A source that keeps a vector of every item, in a space where near means alike."""
+
+    @property
+    def vectors(self) -> Floats:
+        """(M, D) rows of unit length, zeros where nothing is known."""
         ...
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailwise.cli import main
-from tailwise.cli.models import seconds
+from tailwise.cli.models import seconds, tracked
+from tailwise.cli.progress import Progress
 from tailwise.data.synthetic import World
 from tailwise.errors import ConfigError
 
@@ -43,6 +46,40 @@ def test_fit_says_what_it_found_and_leaves_no_checkpoints(
     assert f"saved {tmp_path / 'model'} in " in said.out
     assert "sequence: done in" in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_fit_keeps_the_figures_of_every_epoch_under_the_version_of_the_model(
+    shop: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'tailwise[train]'")
+    monkeypatch.setenv("TAILWISE_CACHE", str(tmp_path / "cache"))
+    quiet = tmp_path / "quiet.toml"
+    quiet.write_text(f'track = "none"\n{config.read_text()}')
+
+    assert run("fit", shop, "--out", tmp_path / "model", "--config", config) == 0
+    said = capsys.readouterr().out
+    assert run("fit", shop, "--out", tmp_path / "quiet", "--config", quiet) == 0
+
+    version = json.loads((tmp_path / "model" / "manifest.json").read_text())["version"]
+    runs = tmp_path / "cache" / "runs"
+    assert f"figures of every epoch are in {runs / f'shop-{version}'}; look: tensorboard --logdir {runs}\n" in said
+    assert [path.name for path in runs.iterdir()] == [f"shop-{version}"]
+    assert "tensorboard" not in capsys.readouterr().out
+
+
+def test_an_interrupted_fit_keeps_its_figures_too(
+    shop: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'tailwise[train]'")
+    monkeypatch.setenv("TAILWISE_CACHE", str(tmp_path / "cache"))
+
+    with Progress() as progress, suppress(KeyboardInterrupt), tracked("tensorboard", "shop", progress) as begun:
+        begun.watched.epoch("sequence", 1, {"loss": 1.0})
+        raise KeyboardInterrupt
+
+    (kept,) = (tmp_path / "cache" / "runs").iterdir()
+    assert re.fullmatch(r"shop-\d{8}-\d{6}", kept.name)
+    assert begun.where is not None
 
 
 def test_the_same_command_gives_the_same_model(shop: Path, config: Path, model: Path, tmp_path: Path) -> None:
@@ -249,6 +286,23 @@ def test_a_model_that_saw_the_test_part_is_fitted_anew_before_it_is_judged(
     facts = json.loads((tmp_path / "report" / "report.json").read_text())
     assert facts["split"] == "time"
     assert len(facts["request_ids"]) <= 10
+
+
+def test_next_judges_the_first_moment_after_the_cut_alone(
+    shop: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("evaluate", model, shop, "--people", "10", "--targets", "next")
+
+    assert run(*asked, "--split", "time", "--out", tmp_path / "report") == 0
+    said = capsys.readouterr().out
+    assert run(*asked, "--split", "last") == 1
+
+    assert "each person's first moment from the cut on" in said
+    facts = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert facts["split"] == "time-next"
+    assert capsys.readouterr().err == (
+        "tailwise: targets is 'next', but the last split does not divide time; take --split time, or targets 'all'\n"
+    )
 
 
 def test_items_that_nobody_had_are_judged_by_the_cold_split(

@@ -50,7 +50,7 @@ TITLES = ("星际战争", "巴黎的爱情故事", "西部牛仔", "恐怖的夜
 
 
 def test_the_examples_are_those_that_the_docs_speak_of() -> None:
-    assert PIPELINES == ["chinese", "default", "diverse", "fast", "shop"]
+    assert PIPELINES == ["boosted", "chinese", "default", "diverse", "fast", "multitask", "shop"]
 
 
 def test_the_default_written_out_is_the_built_in_one() -> None:

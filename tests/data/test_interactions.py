@@ -1,7 +1,6 @@
 """Events as arrays: nothing is mixed up between people, and nothing that a target would tell stays behind."""
 
 import math
-import random
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.data.catalogue import Catalogue
+from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.errors import ArtifactError
@@ -193,83 +193,11 @@ def test_the_repeat_rate_is_the_share_of_likes_that_do_the_same_again(rows: list
     assert rate == pytest.approx(1 - len(set(liked)) / len(liked) if liked else 0.0)
 
 
-def test_where_people_act_in_baskets_all_of_the_last_one_is_held_out() -> None:
-    first: list[Row] = [("ann", f"i{n % 3}", 1, "purchase") for n in range(6)]
-    second: list[Row] = [("ann", f"i{n % 3}", 2, "purchase") for n in range(6)]
-    only: list[Row] = [("bob", f"i{n % 3}", 1, "purchase") for n in range(6)]
-
-    left, targets = interactions([*first, *second, *only]).hold_out_last()
-
-    assert (targets >= 0).tolist() == [True, True]
-    assert left.rows[left.users == 0].tolist() == [0, 0, 1, 1, 2, 2]
-    assert len(set(left.times[left.users == 0])) == 1
-    assert left.rows[left.users == 1].tolist() == [0, 0, 1, 1]  # one basket alone: its last item goes
-
-
 def test_looking_and_then_buying_is_no_repeat() -> None:
     rows: list[Row] = [("ann", "i0", 1, "view"), ("ann", "i0", 2, "cart"), ("ann", "i0", 3, "purchase")]
 
     assert interactions(rows).repeat_rate() == 0.0
     assert interactions([*rows, ("ann", "i0", 4, "purchase")]).repeat_rate() == pytest.approx(1 / 4)
-
-
-def test_nothing_of_the_target_stays_behind() -> None:
-    rows: list[Row] = [
-        ("ann", "i0", 1, "view"),
-        ("ann", "i2", 2, "dislike"),
-        ("ann", "i2", 3, "view"),  # the same act as the purchase, which is the target
-        ("ann", "i2", 3, "purchase"),
-        ("ann", "i3", 3, "dislike"),  # after the target
-        ("ann", "i3", 4, "dislike"),
-        ("bob", "i1", 1, "view"),
-        ("bob", "i1", 9, "view"),
-    ]
-
-    left, targets = interactions(rows).hold_out_last(least=3)
-
-    assert targets.tolist() == [2, -1]
-    assert events(left) == [("ann", "i0", 1, "view"), ("ann", "i2", 2, "dislike"), *rows[6:]]
-
-
-@given(ROWS, st.integers(1, 4), st.integers(0, 99))
-@settings(max_examples=80)
-def test_hold_out_equals_a_plain_walk_whatever_the_order_of_rows(rows: list[Row], least: int, shuffle: int) -> None:
-    found = interactions(rows)
-    left, targets = found.hold_out_last(least=least)
-    wanted_left, wanted_targets = [], []
-    for user in found.user_ids:
-        own = [event for event in events(found) if event[0] == user]
-        liked = [place for place, event in enumerate(own) if event[3] not in AGAINST]
-        if len(liked) < least:
-            wanted_left += own
-            wanted_targets.append(-1)
-            continue
-        target = own[liked[-1]]
-        wanted_left += [event for event in own[: liked[-1]] if event[1:3] != target[1:3]]
-        wanted_targets.append(int(target[1][1]))
-    assert events(left) == wanted_left
-    assert targets.tolist() == wanted_targets
-
-    random.Random(shuffle).shuffle(rows)
-
-    again, same = interactions(rows).hold_out_last(least=least)
-    assert events(again) == wanted_left
-    assert same.tolist() == wanted_targets
-
-
-def test_at_most_so_many_people_are_held_out_drawn_by_the_seed() -> None:
-    rows: list[Row] = [(f"u{person:02d}", item, day, "view") for person in range(40) for day, item in enumerate(ITEMS)]
-    found = interactions(rows)
-
-    left, targets = found.hold_out_last(most=10, seed=1)
-    _, same = found.hold_out_last(most=10, seed=1)
-    _, other = found.hold_out_last(most=10, seed=2)
-
-    assert (targets >= 0).sum() == 10
-    assert len(left) == len(found) - 10
-    assert targets.tolist() == same.tolist()
-    assert targets.tolist() != other.tolist()
-    assert set(targets.tolist()) == {-1, 3}
 
 
 def test_what_is_saved_opens_equal(tmp_path: Path) -> None:
@@ -297,7 +225,8 @@ def test_a_missing_part_is_told(tmp_path: Path, name: str) -> None:
 
 def test_training_says_who_is_judged_and_what_they_have_seen() -> None:
     rows: list[Row] = [*EXAMPLE, ("bob", "i2", 7, "view")]
-    left, targets = interactions(rows).hold_out_last(least=2)
+    left, held = hold_out(interactions(rows), least=2)
+    targets = held.first(0)
     training = Training(left, catalogue(), 0, targets=targets)
 
     people, judged = training.judged()

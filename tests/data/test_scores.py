@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailwise.data.scores import at_rows, best_slate, gains, top_rows
-from tailwise.types import Request, ids_of
+from tailwise.data.scores import at_rows, best_slate, gains, inputs_of, top_rows, with_best_moved
+from tailwise.types import Request, Slate, ids_of
 
 NAN = float("nan")
 SCORE = st.sampled_from([NAN, -math.inf, -1.0, 0.0, 0.5, 0.5, 2.0, math.inf])
@@ -94,3 +94,29 @@ def test_a_model_that_broke_down_earns_nothing() -> None:
 
 def test_nobody_earns_nothing() -> None:
     assert gains(np.empty((0, 5), np.float32), np.empty(0, np.int64), []).tolist() == []
+
+
+@given(st.lists(SCORE, max_size=12), st.integers(0, 14))
+@settings(max_examples=100)
+def test_what_is_behind_stays_behind_in_its_order_and_keeps_its_distances(scores: list[float], depth: int) -> None:
+    slate = Slate(ids_of([f"i{place}" for place in range(len(scores))]), np.array(scores, np.float32))
+    moved = np.arange(min(depth, len(scores)), dtype=np.float32)  # the worst of them is now the best
+    if not len(moved):
+        return
+
+    found = with_best_moved(slate, moved)
+
+    assert found.item_ids.tolist() == [*slate.item_ids[: len(moved)][::-1], *slate.item_ids[len(moved) :]]
+    assert found.scores[: len(moved)].tolist() == moved[::-1].tolist()
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_incoming_scores_are_counted_from_the_best_and_what_has_none_is_as_good_as_the_worst() -> None:
+    signals = np.zeros((3, 2), np.float32)
+    slate = Slate(ids_of(["a", "b", "c"]), np.array([3.0, 1.0, NAN], np.float32), {"signals": signals})
+
+    found, base = inputs_of(slate)
+
+    assert found is signals
+    assert base.tolist() == [0.0, -2.0, -2.0]
+    assert inputs_of(slate.take(np.array([2])))[1].tolist() == [0.0]

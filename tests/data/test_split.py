@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.data.load import Dataset
-from tailwise.data.split import Split, check_leak, k_fold, split_cold, split_last, split_time
+from tailwise.data.split import Split, check_leak, k_fold, next_moment, split_cold, split_last, split_time
 from tailwise.errors import ConfigError, DataError
 
 Row = tuple[str, str, float, str]
@@ -96,6 +96,41 @@ def test_time_refuses_a_cut_with_an_empty_side() -> None:
         split_time(dataset(SMALL), at=START + 1)
     with pytest.raises(DataError, match=r"^no event lies from 1000000009, the cut; events span"):
         split_time(dataset(SMALL), at=START + 9)
+
+
+BASKETS = [
+    ("u", "a", 1, "view"),
+    ("v", "a", 1, "view"),
+    ("u", "z", 4, "skip"),
+    ("u", "b", 5, "purchase"),
+    ("u", "c", 5, "view"),
+    ("u", "d", 5, "dislike"),
+    ("v", "b", 6, "view"),
+    ("u", "e", 7, "view"),
+]
+
+
+def test_next_is_all_that_a_person_did_for_an_item_at_their_first_such_moment() -> None:
+    split = next_moment(split_time(dataset(BASKETS), at=START + 2))
+
+    assert pairs(split.test) == [("u", "b"), ("u", "c"), ("v", "b")]
+    assert pairs(split.train.events) == [("u", "a"), ("v", "a")]
+    assert split.name == "time-next"
+    assert split.note.endswith(
+        "; each person's first moment from the cut on, all of it; what they did later counts neither way"
+    )
+    check_leak(split)
+
+
+def test_next_wants_a_split_in_time_and_somebody_who_liked_something() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"^targets is 'next', but the last split does not divide time; take --split time, or targets 'all'$",
+    ):
+        next_moment(split_last(dataset(SMALL)))
+    against = [*SMALL, ("u", "z", 9, "skip"), ("v", "z", 9, "dislike")]
+    with pytest.raises(DataError, match=r"^no test event speaks for an item: all are skip or dislike; cut elsewhere$"):
+        next_moment(split_time(dataset(against), at=START + 9))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, float("nan")])

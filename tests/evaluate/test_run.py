@@ -168,6 +168,19 @@ def test_the_figures_are_those_of_the_places_that_were_told() -> None:
     assert report.facts["fit seconds"] == 2.0
 
 
+def test_where_people_come_back_their_own_most_frequent_items_are_a_baseline() -> None:
+    again = split([("u0", "i02", "view")], [*TRAIN, ("u0", "i02", "view"), ("u1", "i29", "view")])
+
+    report = evaluate(engine({}, again, exclude_seen=False), again)
+
+    assert [method.name for method in report.methods if method.kind == "baseline"] == ["Pop", "EASE", "ALS", "own"]
+    assert report.methods[-1].per_request["hr@1"].tolist() == [1]
+    assert report.notes[0].endswith("seen items may come again.")
+    assert report.notes[-1] == (
+        "Pop, EASE and ALS, and the person's own most frequent items, are plain baselines: no decay, no fusion."
+    )
+
+
 def test_a_short_list_costs_what_it_misses() -> None:
     report = evaluate(engine(ORDERS, SPLIT, k=2), SPLIT)
 

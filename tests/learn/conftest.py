@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from tailwise.config import Settings
+from tailwise.config import PipelineConfig, Settings, Step
+from tailwise.data.catalogue import Catalogue
+from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.data.synthetic import make_world
 from tailwise.pipeline import Engine
+from tailwise.pipeline.binding import Bound
+from tailwise.types import Floats, Request, Rows, Slate
+
+ITEMS, PEOPLE = 30, 400
+World = tuple[Training, Engine]
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +43,70 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+class Opinion:
+    """A source with an opinion of every item for every person, told apart by the time of their only event."""
+
+    def __init__(self, catalogue: Catalogue, scores_of: Floats) -> None:
+        self.catalogue, self.scores_of = catalogue, scores_of
+
+    def __call__(self, request: Request, k: int) -> Slate:
+        scores = self.scores(request, np.arange(ITEMS))
+        rows = np.argsort(-scores, kind="stable")[:k]
+        return Slate(self.catalogue.item_ids[rows], scores[rows], {"row": rows})
+
+    def scores(self, request: Request, rows: Rows) -> Floats:
+        return np.where(rows >= 0, self.scores_of[int(request.past.times[0])][rows], np.float32("nan"))
+
+
+def world(opinions: list[Floats], targets: Rows) -> World:
+    """Everybody had item 0 at a time of their own; what they take next is given."""
+    events = pl.DataFrame(
+        {"user_id": [f"u{p:04d}" for p in range(PEOPLE)], "item_id": "i00", "time": np.arange(PEOPLE, dtype=np.float64)}
+    )
+    nothing = np.zeros(ITEMS, np.float32)
+    frame = pl.DataFrame({"item_id": [f"i{row:02d}" for row in range(ITEMS)]})
+    catalogue = Catalogue(frame, popularity=nothing, recent=nothing, vectors=np.zeros((ITEMS, 1)), tail_cut=0.2)
+    interactions = Interactions.of(Dataset.of("people", events=events).events, catalogue)
+    config = PipelineConfig(retrieve=tuple(Step(name=f"s{n}", k=ITEMS) for n in range(len(opinions))), stage=())
+    sources = tuple(
+        Bound(step.name, step, Opinion(catalogue, own)) for step, own in zip(config.retrieve, opinions, strict=True)
+    )
+    training = Training(interactions, catalogue, 0, exclude_seen=False, targets=targets)
+    return training, Engine(config, catalogue, interactions, sources, (), {})
+
+
+def opinions(seed: int = 0) -> list[Floats]:
+    random = np.random.default_rng(seed)
+    return [random.standard_normal((PEOPLE, ITEMS)).astype(np.float32) for _ in range(2)]
+
+
+@pytest.fixture
+def where_they_differ() -> World:
+    """People take what the first likes and the second does not: no order by a sum of both gives that."""
+    first, second = opinions()
+    return world([first, second], (first - second).argmax(1))
+
+
+@pytest.fixture
+def where_the_order_says_all() -> World:
+    """People take each item with the chance that the only source gives it."""
+    first, _ = opinions()
+    chance = np.exp(2 * first) / np.exp(2 * first).sum(1, keepdims=True)
+    drawn = np.random.default_rng(5)
+    return world([first], np.array([drawn.choice(ITEMS, p=own) for own in chance]))
+
+
+@pytest.fixture
+def where_the_first_is_right() -> World:
+    """People take what the only source finds best."""
+    first, _ = opinions()
+    return world([first], first.argmax(1))
+
+
+@pytest.fixture
+def where_nothing_tells() -> World:
+    """What people take has nothing to do with what the only source says."""
+    first, _ = opinions()
+    return world([first], np.random.default_rng(1).integers(0, ITEMS, PEOPLE))

@@ -300,7 +300,15 @@ def test_progress_names_every_part_that_takes_time(data: Dataset, fitted: Fit) -
 
     fitted(data, CONFIG, report=lambda *what: told.append(what))
 
-    assert {what for what, _, _ in told} == {"embed items", "ease", "als", "item_knn", "sequence", "fusion"}
+    assert {what for what, _, _ in told} == {
+        "embed items",
+        "ease",
+        "als",
+        "item_knn",
+        "next_item",
+        "sequence",
+        "slates",
+    }
     assert all(0 <= done <= total for _, done, total in told)
 
 

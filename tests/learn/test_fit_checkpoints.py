@@ -47,7 +47,7 @@ def stop_at(what: str, done: int) -> Callable[[str, int, int], None]:
     return report
 
 
-@pytest.mark.parametrize("where", [("sequence", 2), ("fusion", 0)])
+@pytest.mark.parametrize("where", [("sequence", 2), ("slates", 0)])
 def test_an_interrupted_fit_is_picked_up_and_a_finished_one_leaves_no_checkpoints(
     where: tuple[str, int], data: Dataset, fitted: Fit, tmp_path: Path
 ) -> None:
@@ -84,7 +84,7 @@ def test_checkpoints_of_one_fit_are_never_used_for_another(
 ) -> None:
     checkpoints = tmp_path / "checkpoints"
     with pytest.raises(Stopped):
-        fitted(data, QUICK, checkpoints=checkpoints, report=stop_at("fusion", 0))
+        fitted(data, QUICK, checkpoints=checkpoints, report=stop_at("slates", 0))
     other = {"config": QUICK, **OTHER_FITS[change](data)}
     told: list[tuple[str, int, int]] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -14,17 +13,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
 
 from tailwise.learn.loop import Progress, side_by_side, train  # noqa: E402  after the package that may be absent
+from tailwise.learn.track import Watched  # noqa: E402
 from tailwise.nets.sequence import dropped  # noqa: E402
 from tailwise.nets.settings import LoopConfig  # noqa: E402
 
 CONFIG = LoopConfig(epochs=6, learning_rate=0.05, warm_up_steps=3, weight_decay=0.01, clip=1.0, average=0.5, patience=6)
 TRUTH = torch.tensor([[1.0], [-2.0], [0.5]])
-
-
-class Interrupted(Exception):  # noqa: N818  it stands for a power cut, which is no error
-    """The power goes."""
-
-
 ROWS = 16
 """Of a batch."""
 
@@ -103,18 +97,6 @@ def run(
         )
 
 
-def interrupted_after(epoch: int, net: torch.nn.Module, folder: Path) -> None:
-    judge, calls = judge_of(net), iter(range(100))
-
-    def judge_until() -> float:
-        if next(calls) == epoch:
-            raise Interrupted
-        return judge()
-
-    with pytest.raises(Interrupted):
-        run(net, judge=judge_until, folder=folder)
-
-
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
@@ -179,100 +161,6 @@ def test_it_learns() -> None:
     assert judge_of(net)() > before / 2  # half the error gone at least
     assert progress.losses[-1] < progress.losses[0]
     assert progress.step == 6 * 4
-
-
-@pytest.mark.parametrize("epoch", range(6))
-def test_a_run_interrupted_after_any_epoch_and_resumed_equals_an_uninterrupted_one_bitwise(
-    epoch: int, tmp_path: Path
-) -> None:
-    whole, resumed = fresh_net(), fresh_net()
-    expected = run(whole)
-    interrupted_after(epoch, fresh_net(), tmp_path)
-    asked: list[int] = []
-
-    def counted(number: int) -> Iterator[list[torch.Tensor]]:
-        asked.append(number)
-        return batches(number)
-
-    progress = run(resumed, folder=tmp_path, source=counted)
-
-    assert asked == list(range(epoch, 6))  # what was done is not done again
-    assert progress == expected
-    assert same(whole, resumed)
-
-
-def test_a_finished_run_that_is_asked_for_again_gives_its_best_weights_without_an_epoch(tmp_path: Path) -> None:
-    whole, again = fresh_net(), fresh_net()
-    expected = run(whole, folder=tmp_path)
-
-    progress = run(again, folder=tmp_path, source=lambda epoch: pytest.fail(f"epoch {epoch} was run again"))
-
-    assert progress == expected
-    assert same(whole, again)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 0xFF  # within the numbers: still a readable file
-    path.write_bytes(bytes(data))
-
-
-DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "weights cut short": ("checkpoint-*", cut),
-    "weights changed": ("checkpoint-*", flip),
-    "weights gone": ("checkpoint-*", Path.unlink),
-    "weights of nothing": ("checkpoint-*", lambda path: path.write_bytes(b"")),
-    "progress cut short": ("progress.json", cut),
-    "progress of another form": ("progress.json", lambda path: path.write_text('{"epoch": 2}')),
-    "progress no object": ("progress.json", lambda path: path.write_text("[1, 2]")),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_starts_afresh(damage: str, tmp_path: Path) -> None:
-    whole, resumed = fresh_net(), fresh_net()
-    expected = run(whole)
-    interrupted_after(3, fresh_net(), tmp_path)
-    pattern, harm = DAMAGES[damage]
-    for path in list(tmp_path.glob(pattern)):
-        harm(path)
-
-    progress = run(resumed, folder=tmp_path)
-
-    assert progress == expected
-    assert same(whole, resumed)
-
-
-def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path: Path) -> None:
-    whole, resumed = fresh_net(), fresh_net()
-    run(whole)
-    interrupted_after(3, fresh_net(), tmp_path)
-    epoch = json.loads((tmp_path / "progress.json").read_text())["epoch"]
-    (tmp_path / f"checkpoint-{(epoch + 1) % 2}.safetensors").write_bytes(b"half of the ne")
-    (tmp_path / "progress.json.new").write_text('{"epoch":')
-
-    run(resumed, folder=tmp_path)
-
-    assert epoch == 3
-    assert same(whole, resumed)
-
-
-def test_a_folder_that_cannot_be_written_to_costs_the_checkpoints_and_no_more(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    whole, net = fresh_net(), fresh_net()
-    expected = run(whole)
-    (tmp_path / "file").write_text("in the way")
-
-    progress = run(net, folder=tmp_path / "file" / "checkpoints")
-
-    assert progress == expected
-    assert same(whole, net)
-    assert {record.getMessage().split(":")[0] for record in caplog.records} == {"no checkpoint"}
 
 
 def test_it_stops_when_patience_runs_out_and_ends_with_the_best_weights() -> None:
@@ -420,3 +308,127 @@ def test_progress_is_reported_to_the_end(pool: Executor) -> None:
     train(net, config=CONFIG, seed=0, batches=batches, loss=loss, pool=pool, report=lambda *what: told.append(what))
 
     assert told == [*(("sequence", epoch, 6) for epoch in range(6)), ("sequence", 6, 6)]
+
+
+def test_it_says_what_is_trained(pool: Executor) -> None:
+    net, told = fresh_net(), set()
+
+    train(
+        net,
+        config=CONFIG,
+        seed=0,
+        batches=batches,
+        loss=loss_of(net),
+        pool=pool,
+        report=lambda what, *_: told.add(what),
+        name="tasks",
+    )
+
+    assert told == {"tasks"}
+
+
+def test_the_figures_of_every_epoch_are_told_to_who_watches(pool: Executor) -> None:
+    net, told = fresh_net(), []
+    watched = Watched(lambda *_: None, listen=lambda *what: told.append(what))
+    config = CONFIG.model_copy(update={"schedule": "linear", "judge_from": 2})
+
+    progress = train(
+        net,
+        config=config,
+        seed=0,
+        batches=batches,
+        loss=loss_of(net),
+        judge=judge_of(net),
+        pool=pool,
+        report=watched,
+        name="tasks",
+    )
+
+    assert [(name, epoch) for name, epoch, _ in told] == [("tasks", epoch) for epoch in range(1, 7)]
+    figures = [figures for *_, figures in told]
+    assert [one["loss"] for one in figures] == progress.losses
+    assert [one["validation"] for one in figures if "validation" in one] == progress.values
+    assert "validation" not in figures[0]
+    assert [one["learning_rate"] for one in figures] == pytest.approx([0.05 * (1 - e / 6) for e in range(6)])
+    assert all(one["seconds"] > 0 for one in figures)
+
+
+def still(net: torch.nn.Module) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+    """The loss without dropout."""
+    return lambda x, _: loss_of(net)(x, None)
+
+
+def test_batches_that_are_gathered_move_the_weights_as_their_mean_does(pool: Executor) -> None:
+    gathered, whole = fresh_net(), fresh_net()
+
+    def joined(epoch: int) -> Iterator[list[torch.Tensor]]:
+        """Two batches as one that is twice as large: the mean of its losses is theirs."""
+        rest = iter(batches(epoch))
+        for parts in rest:
+            yield [torch.cat([*parts, *next(rest)])]
+
+    config = CONFIG.model_copy(update={"accumulate": 2})
+    found = train(gathered, config=config, seed=3, batches=batches, loss=still(gathered), pool=pool)
+    half = lambda x, noise: still(whole)(x, noise) / 2  # noqa: E731  of 32 rows, where the loss divides by 16
+    wanted = train(whole, config=CONFIG, seed=3, batches=joined, loss=half, pool=pool)
+
+    assert found.step == wanted.step == 12
+    assert found.losses == pytest.approx(wanted.losses, rel=1e-4)
+    for one, other in zip(gathered.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_what_remains_of_an_epoch_makes_a_step_of_its_own(pool: Executor) -> None:
+    net, alone = fresh_net(), fresh_net()
+    config = CONFIG.model_copy(update={"accumulate": 3, "epochs": 1})  # of four batches, one remains
+
+    progress = train(net, config=config, seed=3, batches=batches, loss=loss_of(net), pool=pool)
+
+    assert progress.step == 2
+    assert len(progress.losses) == 1
+    first = next(iter(batches(0)))
+    told: list[int] = []
+
+    def loss(x: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+        told.append(noise.initial_seed())
+        return loss_of(alone)(x, noise)
+
+    train(alone, config=config, seed=3, batches=lambda _: [first] * 3, loss=loss, pool=pool)
+    assert len(set(told)) == 9  # gathered batches do not share a stream of chance
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "adafactor"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_every_optimiser_learns_with_every_schedule(optimizer: str, schedule: str) -> None:
+    net = fresh_net()
+    before = judge_of(net.eval())()
+    rate = 0.3 if optimizer == "adafactor" else 0.05
+    how = {"optimizer": optimizer, "schedule": schedule, "learning_rate": rate, "epochs": 12, "patience": 12}
+
+    run(net, config=CONFIG.model_copy(update=how))
+
+    assert judge_of(net)() > before / 2
+
+
+def test_in_bfloat16_it_learns_too_and_keeps_its_weights_in_full() -> None:
+    net, exact = fresh_net(), fresh_net()
+    before = judge_of(net.eval())()
+
+    first = run(net, config=CONFIG.model_copy(update={"precision": "bfloat16"}))
+    second = run(exact)
+
+    assert judge_of(net)() > before / 2
+    assert first.losses != second.losses  # it was used
+    assert first.losses == pytest.approx(second.losses, rel=0.1)
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+
+
+def test_what_is_frozen_stays_as_it_is_and_the_rest_learns() -> None:
+    net = fresh_net()
+    net.two.weight.requires_grad_(requires_grad=False)
+    before = net.two.weight.clone()
+
+    progress = run(net)
+
+    assert torch.equal(net.two.weight, before)
+    assert progress.losses[-1] < progress.losses[0]

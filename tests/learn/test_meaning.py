@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -109,3 +110,25 @@ def test_the_columns_that_make_the_text_can_be_chosen(embed: Embed) -> None:
     message = r"^encode\.columns names plot, but the items have: item_id, title, price$"
     with pytest.raises(ConfigError, match=message):
         embed(config=EncodeConfig(model="hash", columns=("plot",)))
+
+
+def test_a_vector_that_is_no_number_counts_as_missing_with_a_warning(
+    embed: Embed, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tailwise.learn.meaning as room
+
+    encode = room.encode_cached
+
+    def broken(*given: Any, **named: Any) -> tuple[Floats, int]:
+        raw, fresh = encode(*given, **named)
+        raw = raw.copy()
+        raw[3, 0] = np.nan
+        return raw, fresh
+
+    monkeypatch.setattr(room, "encode_cached", broken)
+    with caplog.at_level("WARNING"):
+        _, vectors, _ = embed()
+
+    assert caplog.messages == ["texts whose vectors are no numbers count as missing: 1 of 12"]
+    assert np.isfinite(vectors).all()
+    assert np.flatnonzero(~vectors.any(axis=1)).tolist() == [3]

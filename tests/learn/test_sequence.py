@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,10 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
 
-from tailwise.data.batch import windows  # noqa: E402  after the package that may be absent
-from tailwise.data.catalogue import Catalogue  # noqa: E402
+from tailwise.data.catalogue import Catalogue  # noqa: E402  after the package that may be absent
+from tailwise.data.holdout import hold_out  # noqa: E402
 from tailwise.data.interactions import Interactions, Training  # noqa: E402
 from tailwise.data.load import Dataset  # noqa: E402
+from tailwise.learn.liked import LikedEvents  # noqa: E402
 from tailwise.learn.loop import side_by_side  # noqa: E402
 from tailwise.learn.sequence import _batches, _judge, _loss, exported, fit_sequence, train_sequence  # noqa: E402
 from tailwise.nets.sequence import SequenceNet  # noqa: E402
@@ -51,14 +53,14 @@ def training_of(
     interactions = Interactions.of(Dataset.of("chains", events=events).events, catalogue)
     if not held_out:
         return Training(interactions, catalogue, 5)
-    inner, targets = interactions.hold_out_last()
-    return Training(inner, catalogue, 5, targets=targets)
+    inner, held = hold_out(interactions, cases=1)
+    return Training(inner, catalogue, 5, targets=held.first(0), held=held)
 
 
 def earned(net: SequenceNet, training: Training, config: SequenceConfig = SMALL) -> float:
     """NDCG@10 on the held-out people."""
     with side_by_side(1) as pool, torch.no_grad():
-        return _judge(net, config, training, training.interactions.liked_sequences(), pool)()
+        return _judge(net, config, training, LikedEvents(training.interactions), pool)()
 
 
 def chains(people: int = 200, longest: int = 8, *, items: int = ITEMS) -> list[list[int]]:
@@ -87,8 +89,13 @@ def test_it_learns_what_follows_what(text: bool) -> None:
     assert [next_after(scorer, row - 2, row - 1, row)[0] for row in range(2, ITEMS - 1)] == list(range(3, ITEMS))
 
 
-def test_it_learns_with_shared_negatives_too() -> None:
-    config = SMALL.model_copy(update={"full_softmax_up_to": 1, "negatives": 16})
+@pytest.mark.parametrize(
+    "settings",
+    [{"full_softmax_up_to": 1}, {"loss": "sampled_softmax"}, {"loss": "gbce"}],
+    ids=["large catalogue", "sampled_softmax", "gbce"],
+)
+def test_it_learns_with_shared_negatives_too(settings: dict[str, Any]) -> None:
+    config = SMALL.model_copy(update={"negatives": 16, **settings})
 
     training = training_of(chains())
 
@@ -102,16 +109,16 @@ def test_the_parts_of_a_batch_cost_together_what_the_batch_costs(full_softmax_up
     training = training_of(chains())
     config = SMALL.model_copy(update={"full_softmax_up_to": full_softmax_up_to})
     net, _ = train_sequence(config.model_copy(update={"train": LoopConfig(epochs=1)}), training)
-    pieces = windows(training.interactions.liked_sequences(), SMALL.shape.max_length)
-    loss = _loss(net)
+    events = LikedEvents(training.interactions)
+    loss = _loss(net, config, events)
 
-    for parts in _batches(config, training.interactions, pieces, 0)(0):
+    for parts in _batches(config, events, 0)(0):
         whole = replace(parts[0], pieces=[piece for part in parts for piece in part.pieces])
         together = sum(float(loss(part, None).detach()) for part in parts)
 
         assert len(parts) == 2
         assert whole.of == sum(len(piece) - 1 for piece in whole.pieces)
-        assert together == pytest.approx(float(loss(whole, None).detach()), rel=1e-5)
+        assert together == pytest.approx(float(loss(whole, None).detach()), rel=1e-3)  # products may have 16 bits
 
 
 def test_the_order_of_the_past_decides_not_the_set() -> None:
@@ -133,19 +140,18 @@ def test_the_same_seed_gives_the_same_scorer_bitwise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [True, False])
-def test_an_item_that_nobody_touched_keeps_its_text_alone(text: bool) -> None:
+def test_an_item_that_nobody_touched_stands_where_its_likes_stand(text: bool) -> None:
     training = training_of(chains(items=ITEMS - 2), text=text)  # the last two are in the catalogue only
-    config = SMALL.model_copy(update={"train": LoopConfig(epochs=2)})
+    vectors = training.catalogue.vectors
+    if text:
+        vectors[-1] = vectors[3]  # a twin of what people know
 
-    net, _ = train_sequence(config, training)
-    scorer = fit_sequence(config, training)
+    scorer = fit_sequence(SMALL.model_copy(update={"train": LoopConfig(epochs=2)}), training)
 
-    with torch.no_grad():
-        learned = net.table().numpy()
-        of_text = np.zeros_like(learned) if net.adapter is None else net.adapter(net.text).numpy()
-    np.testing.assert_allclose(scorer.table[:-2], learned[:-2], atol=1e-6)
-    np.testing.assert_allclose(scorer.table[-2:], of_text[-2:], atol=1e-6)
     assert scorer.table[-2:].any() == text
+    if text:
+        cosines = np.corrcoef(scorer.table)[-1]
+        assert np.argsort(-cosines)[1] == 3
 
 
 def test_the_exported_network_equals_torch_at_every_length() -> None:
@@ -157,9 +163,77 @@ def test_the_exported_network_equals_torch_at_every_length() -> None:
     for length in range(1, SMALL.shape.max_length + 1):
         rows = np.random.default_rng(length).integers(ITEMS, size=length)
         with torch.no_grad():
-            expected = net(net.vectors(torch.from_numpy(rows)[None]))[0, -1].numpy()
+            expected = net(net.table()[torch.from_numpy(rows)[None]])[0, -1].numpy()
 
         np.testing.assert_allclose(scorer.person(asked(*rows)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("named", [{"blocks": "gated"}, {"time_gaps": True}])
+def test_other_networks_learn_and_export_what_they_need(named: dict[str, Any], tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"shape": SMALL.shape.model_copy(update=named)})
+    training = training_of(chains(80))
+
+    fit_sequence(config, training).save(tmp_path)
+    net, _ = train_sequence(config, training)
+    opened = SequenceScorer.open(config, training.catalogue, tmp_path)
+
+    assert earned(net, training, config) > 0.9
+    gaps = torch.zeros(1, 3, dtype=torch.int64)  # they act a second apart
+    with torch.no_grad():
+        expected = net(torch.from_numpy(opened.table[[3, 4, 5]][None]), gaps=gaps)[0, -1].numpy()
+    np.testing.assert_allclose(opened.person(asked(3, 4, 5)), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_time_between_events_tells_where_the_order_does_not() -> None:
+    # After a long break people go back, after a short one on.
+    rng = np.random.default_rng(0)
+    events, past = [], 40_000.0
+    for person in range(400):
+        row, long = int(rng.integers(2, ITEMS - 2)), bool(rng.integers(2))
+        times = [0.0, past if long else 10.0, past + 20_000.0]
+        rows = [row, row, row - 1 if long else row + 1]
+        events += [(f"u{person:03d}", f"i{r:02d}", t) for r, t in zip(rows, times, strict=True)]
+    log = pl.DataFrame(events, schema=["user_id", "item_id", "time"], orient="row")
+    catalogue = training_of(chains(1), text=False).catalogue
+    interactions = Interactions.of(Dataset.of("breaks", events=log).events, catalogue)
+    inner = Training(interactions, catalogue, 5)
+    shape = SMALL.shape.model_copy(update={"time_gaps": True})
+
+    scorer = fit_sequence(SMALL.model_copy(update={"shape": shape}), inner)
+
+    def after(seconds: float) -> int:
+        history = History.of([Event("u", "i09", 0.0), Event("u", "i09", seconds)]).place(np.array([9, 9]))
+        return int(scorer(Request("r", history=history), 1).columns["row"][0])
+
+    assert after(10.0) == 10
+    assert after(past) == 8
+
+
+def test_new_items_get_the_room_that_held_out_people_do_not_pay_for() -> None:
+    nobody = training_of(chains(items=ITEMS - 2), text=False)  # nothing can stand in: all powers are as good
+
+    free, given = (
+        fit_sequence(config, nobody).config.new_items
+        for config in (SMALL, SMALL.model_copy(update={"new_items": 0.25}))
+    )
+
+    assert (free, given) == (1.0, 0.25)
+
+
+def test_items_without_events_are_no_rivals_while_it_learns() -> None:
+    training = training_of(chains(items=ITEMS - 2), text=False)
+    net, _ = train_sequence(SMALL.model_copy(update={"train": LoopConfig(epochs=2)}), training)
+    fresh, _ = train_sequence(SMALL.model_copy(update={"train": LoopConfig(epochs=1)}), training)
+
+    assert torch.equal(net.table()[-2:], fresh.table()[-2:])  # as they began
+    assert not torch.equal(net.table()[:-2], fresh.table()[:-2])
+
+
+def test_one_item_and_one_event_each_make_a_working_model() -> None:
+    scorer = fit_sequence(SMALL.model_copy(update={"train": LoopConfig(epochs=2)}), training_of([[0]] * 12, items=1))
+
+    assert scorer(asked(0), 5).item_ids.tolist() == []  # the only item was seen
+    assert np.isfinite(scorer.scores(asked(0), np.array([0]))).all()
 
 
 def test_of_a_longer_history_the_newest_events_are_read() -> None:
@@ -265,18 +339,19 @@ def test_fitted_again_on_all_events_it_goes_on_from_where_it_was() -> None:
 def test_with_nothing_to_finish_the_second_fit_is_the_first() -> None:
     sequences = chains(40)
     config = SMALL.model_copy(update={"finish": 0.0})
-    before = fit_sequence(config, training_of(sequences))
+    before = fit_sequence(config, training_of(sequences, text=False))  # with texts, rare items count their events anew
 
-    after = fit_sequence(config, replace(training_of(sequences, held_out=False), before=before))
+    after = fit_sequence(config, replace(training_of(sequences, text=False, held_out=False), before=before))
 
     np.testing.assert_array_equal(after.person(asked(3, 4)), before.person(asked(3, 4)))
 
 
 def test_the_epochs_of_a_large_log_take_turns_over_all_of_it() -> None:
     training = training_of(chains(people=80), held_out=False)
-    pieces = windows(training.interactions.liked_sequences(), 50)
+    events = LikedEvents(training.interactions)
+    pieces = [piece for piece in events.of_people if len(piece) > 1]
     config = SequenceConfig(epoch_positions=sum(len(piece) - 1 for piece in pieces) // 4, batch_tokens=64)
-    each = _batches(config, training.interactions, pieces, 3)
+    each = _batches(config, events, 3)
 
     epochs = [[tuple(piece) for parts in each(epoch) for part in parts for piece in part.pieces] for epoch in range(8)]
 

@@ -16,15 +16,18 @@ SHAPE = SequenceShape(dim=16, layers=2, heads=4, max_length=12, feedforward=2, d
 ITEMS, WIDTH = 30, 5
 
 
-def network(*, text: bool = True) -> SequenceNet:
+def network(shape: SequenceShape = SHAPE) -> SequenceNet:
     torch.manual_seed(4)
-    vectors = torch.nn.functional.normalize(torch.randn(ITEMS, WIDTH), dim=1)
-    vectors[ITEMS - 1] = 0.0  # an item without a text
-    net = SequenceNet(SHAPE, ITEMS, vectors if text else None).eval()
+    net = SequenceNet(shape, ITEMS).eval()
     with torch.no_grad():
         for weight in (net.ids.weight, net.places.weight):
             weight.mul_(20)  # the small values of a fresh network would hide a leak in the rounding
     return net
+
+
+def read(net: SequenceNet, rows: list[list[int]], noise: torch.Generator | None = None) -> torch.Tensor:
+    out: torch.Tensor = net(net.table()[torch.tensor(rows)], noise)
+    return out
 
 
 @settings(max_examples=20, deadline=None)
@@ -35,7 +38,7 @@ def test_a_later_item_never_changes_an_earlier_output(rows: list[int], data: st.
     changed = [*rows[:place], (rows[place] + 1) % ITEMS, *rows[place + 1 :]]
 
     with torch.no_grad():
-        before, after = (net(net.vectors(torch.tensor([own])))[0] for own in (rows, changed))
+        before, after = (read(net, [own])[0] for own in (rows, changed))
 
     assert torch.equal(before[:place], after[:place])
     assert not torch.allclose(before[place:], after[place:])  # else the test would see nothing
@@ -44,11 +47,11 @@ def test_a_later_item_never_changes_an_earlier_output(rows: list[int], data: st.
 def test_padding_on_the_right_leaks_into_nothing_so_that_a_batch_equals_its_sequences_alone() -> None:
     net = network()
     sequences = [[3, 1, 4], [1, 5, 9, 2, 6, 5], [8]]
-    padded = torch.tensor([own + [7] * (6 - len(own)) for own in sequences])
+    padded = [own + [7] * (6 - len(own)) for own in sequences]
 
     with torch.no_grad():
-        together = net(net.vectors(padded))
-        alone = [net(net.vectors(torch.tensor([own])))[0] for own in sequences]
+        together = read(net, padded)
+        alone = [read(net, [own])[0] for own in sequences]
 
     for own, out in zip(together, alone, strict=True):
         torch.testing.assert_close(own[: len(out)], out, rtol=1e-5, atol=1e-6)
@@ -58,46 +61,53 @@ def test_the_place_of_an_item_matters() -> None:
     net = network()
 
     with torch.no_grad():
-        outputs = net(net.vectors(torch.tensor([[4, 4, 4]])))[0]  # nothing else tells the three apart
+        outputs = read(net, [[4, 4, 4]])[0]  # nothing else tells the three apart
 
     assert not torch.allclose(outputs[0], outputs[1], atol=1e-3)
     assert not torch.allclose(outputs[1], outputs[2], atol=1e-3)
 
 
-@pytest.mark.parametrize("text", [True, False])
-def test_vectors_of_rows_are_the_rows_of_the_table(text: bool) -> None:
-    net = network(text=text)
-    rows = torch.tensor([[0, 7, 7], [29, 3, 1]])
+def test_items_start_where_they_are_told_and_the_rest_at_random() -> None:
+    start = torch.zeros(ITEMS, WIDTH)
+    start[3] = 5.0
 
-    assert torch.allclose(net.vectors(rows), net.table()[rows], atol=1e-6)
-    assert net.table().shape == (ITEMS, SHAPE.dim)
+    torch.manual_seed(4)
+    told = SequenceNet(SHAPE, ITEMS, start)
+    torch.manual_seed(4)
+    plain = SequenceNet(SHAPE, ITEMS)
+
+    moved = (told.table() - plain.table()).detach()
+    assert torch.allclose(moved[3, :WIDTH], torch.full((WIDTH,), 5.0))
+    assert int((moved != 0).sum()) == WIDTH
 
 
-def test_the_table_is_the_learned_vector_plus_the_text_through_the_adapter() -> None:
-    net = network()
-    assert net.adapter is not None
+@settings(max_examples=10, deadline=None)
+@given(rows=st.lists(st.integers(0, ITEMS - 1), min_size=2, max_size=12))
+def test_gated_blocks_see_no_later_item_either(rows: list[int]) -> None:
+    net = network(SHAPE.model_copy(update={"blocks": "gated"}))
+    changed = [*rows[:-1], (rows[-1] + 1) % ITEMS]
 
     with torch.no_grad():
-        by_hand = net.ids.weight + net.text @ net.adapter.weight.T
+        before, after = (read(net, [own])[0] for own in (rows, changed))
 
-    assert torch.allclose(net.table(), by_hand, atol=1e-6)
-    assert torch.equal(net.table()[ITEMS - 1], net.ids.weight[ITEMS - 1])  # no text, no part of it
+    assert torch.equal(before[:-1], after[:-1])
+    assert not torch.allclose(before[-1], after[-1])
 
 
-def test_the_text_learns_nothing_and_is_not_stored_with_the_weights() -> None:
-    net = network()
+def test_time_between_events_moves_what_comes_after_it_only() -> None:
+    net = network(SHAPE.model_copy(update={"time_gaps": True}))
+    vectors = net.table()[torch.tensor([[1, 2, 3]])]
 
-    net(net.vectors(torch.tensor([[1, 2]]))).sum().backward()
+    with torch.no_grad():
+        quick, slow = (net(vectors, gaps=torch.tensor([[0, 0, last]])) for last in (0, 9))
 
-    assert net.text.grad is None
-    assert not any("text" in name for name in net.state_dict())
-    assert net.adapter is not None
-    assert net.adapter.weight.grad is not None
+    assert torch.equal(quick[:, :2], slow[:, :2])
+    assert not torch.equal(quick[:, 2], slow[:, 2])
 
 
 def test_only_training_drops_activations_and_by_its_own_stream_of_chance() -> None:
     net = network()
-    vectors = net.vectors(torch.tensor([[1, 2, 3]]))
+    vectors = net.table()[torch.tensor([[1, 2, 3]])]
 
     with torch.no_grad():
         calm, calm_again = net.train()(vectors), net.eval()(vectors)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tailwise.errors import RequestError
@@ -108,6 +109,40 @@ def test_what_cannot_be_answered_is_refused(fields: dict[str, Any], message: str
         check_request(Request("r", **fields))
 
     assert str(caught.value) == message
+
+
+HEADS = {"click": "p_click", "rating": "rating"}
+
+
+@pytest.mark.parametrize(
+    ("blend", "message"),
+    [
+        ({"buy": 1.0}, "blend names 'buy', but the heads of this model are: click, rating, score"),
+        ({"dislike": 1.0}, "blend names 'dislike', but the heads of this model are: click, rating, score"),
+        ({"click": float("nan")}, "blend gives click the weight nan, but it must be a finite number"),
+        ({"score": float("inf")}, "blend gives score the weight inf, but it must be a finite number"),
+        ({"rating": "much"}, "blend gives rating the weight 'much', but it must be a finite number"),
+        ({"rating": True}, "blend gives rating the weight True, but it must be a finite number"),
+        (["click"], "blend is ['click'], but it must be a table of heads and what each weighs"),
+    ],
+)
+def test_a_blend_of_what_is_not_there_is_refused(blend: Any, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        check_request(Request("r", user_id="u", blend=blend), HEADS)
+
+    assert str(caught.value) == message
+
+
+def test_a_model_without_heads_says_how_to_get_some() -> None:
+    with pytest.raises(
+        RequestError, match=r"^blend names 'click', but this model has no heads: fit a pipeline with .+$"
+    ):
+        check_request(Request("r", user_id="u", blend={"click": 1.0}))
+
+
+@pytest.mark.parametrize("blend", [{}, {"click": 1, "rating": -0.5}, {"score": 0.0}, {"click": np.float32(1.5)}])
+def test_a_blend_of_heads_and_the_order_passes(blend: dict[str, float]) -> None:
+    check_request(Request("r", user_id="u", blend=blend), HEADS)
 
 
 @pytest.mark.parametrize(

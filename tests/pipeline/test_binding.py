@@ -195,7 +195,7 @@ def test_a_missing_column_is_told_with_what_there_is() -> None:
 
     assert str(caught.value) == (
         "stage late needs the column 'fired', but neither the items, the sources nor an earlier stage supply it; "
-        "there are: first_rank, row, score_ease, year"
+        "there are: first_rank, row, score_ease, signals, year"
     )
 
 

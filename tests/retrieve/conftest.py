@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from tailwise.data.catalogue import Catalogue
+from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.types import Event, History, Request
@@ -52,8 +53,8 @@ def board() -> Training:
         own = np.arange(person % 2, ITEMS, 2)
         pairs += [(person, int(item)) for item in rng.permutation(own)[:LIKED]]
     every = _training(pairs, ITEMS)
-    left, targets = every.interactions.hold_out_last(least=2)
-    return Training(left, every.catalogue, 0, targets=targets)
+    left, held = hold_out(every.interactions, least=2)
+    return Training(left, every.catalogue, 0, targets=held.first(0), held=held)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""EASE, item-kNN and ALS beside plain algebra, and on a checkerboard whose right answer is known."""
+"""
+EASE and item-kNN beside plain algebra; and, with ALS and the next item, what all of them owe on a checkerboard whose
+right answer is known.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,13 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tailwise.data.interactions import Training
-from tailwise.retrieve.collaborative import Als, AlsConfig, Ease, EaseConfig, ItemKnn, ItemKnnConfig, ease_weights
-from tailwise.types import Floats, Request, ids_of
+from tailwise.retrieve import collaborative
+from tailwise.retrieve.collaborative import Ease, EaseConfig, ItemKnn, ItemKnnConfig, ease_weights, most_liked
+from tailwise.retrieve.factors import Als, AlsConfig
+from tailwise.retrieve.following import NextItem, NextItemConfig
+from tailwise.types import Request, ids_of
 
 Asked = Callable[..., Request]
 Doubles = NDArray[np.float64]
@@ -24,8 +29,9 @@ FIT: dict[str, Callable[[Training], Any]] = {
     "ease": lambda training: Ease.fit(EaseConfig(regularisation=5.0), training),
     "item_knn": lambda training: ItemKnn.fit(ItemKnnConfig(neighbours=5), training),
     "als": lambda training: Als.fit(AlsConfig(factors=2), training),
+    "next_item": lambda training: NextItem.fit(NextItemConfig(regularisation=1.0), training),
 }
-KINDS: dict[str, Any] = {"ease": Ease, "item_knn": ItemKnn, "als": Als}
+KINDS: dict[str, Any] = {"ease": Ease, "item_knn": ItemKnn, "als": Als, "next_item": NextItem}
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +169,28 @@ def test_ease_of_the_most_popular_items_alone_knows_nothing_of_the_others(traini
     assert small.scores(asked(0), np.arange(6)).tolist() == [0] * 6
 
 
+def test_behind_the_first_items_only_those_with_enough_events_take_part(
+    training_of: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Item 4 has four events, 2 and 0 have three and two, 1 and 3 one each.
+    pairs = [(0, 4), (1, 4), (2, 4), (3, 4), (0, 2), (1, 2), (2, 2), (0, 0), (1, 0), (0, 1), (1, 3)]
+    interactions = training_of(pairs, 6).interactions
+    assert most_liked(interactions, 4).tolist() == [0, 1, 2, 4]
+
+    monkeypatch.setattr(collaborative, "SURE", 1)
+
+    assert most_liked(interactions, 4).tolist() == [2, 4]
+
+
+def test_a_large_inverse_is_mirrored_block_by_block() -> None:
+    matrix = csr_matrix((np.random.default_rng(0).random((300, 1_100)) < 0.02).astype(np.float32))
+
+    weights = ease_weights(matrix, 5.0)
+
+    assert weights == pytest.approx(plain_ease(matrix.toarray().astype(np.float64), 5.0), abs=1e-5)
+    assert weights.flags.c_contiguous
+
+
 def test_sparse_ease_among_the_most_popular_items(training_of: Trainer, asked: Asked) -> None:
     pairs = [(person, item) for person in range(12) for item in range(person % 2, 9, 2)] + [(12, 9), (12, 10)]
     training = training_of(pairs, 12)
@@ -219,49 +247,6 @@ def test_an_item_that_nobody_liked_has_no_neighbours(training_of: Trainer, asked
 
     assert len(knn(asked(1), 5)) == 0
     assert set(knn(asked(0), 5).columns["row"]) <= {2, 3}
-
-
-@given(st.sets(st.integers(0, 11), min_size=1, max_size=8))
-@settings(max_examples=30)
-def test_a_folded_in_person_equals_implicits(fitted: dict[str, Any], asked: Asked, liked: set[int]) -> None:
-    ours = fitted["als"]
-    config = ours.config
-    theirs = AlternatingLeastSquares(
-        factors=config.factors, regularization=config.regularisation, alpha=config.confidence, num_threads=1
-    )
-    theirs.item_factors = ours.items
-    row = csr_matrix((np.ones(len(liked), np.float32), ([0] * len(liked), sorted(liked))), shape=(1, 12))
-
-    found = ours.person(asked(*sorted(liked)))
-
-    assert found == pytest.approx(theirs.recalculate_user(0, row), abs=1e-3)
-
-
-def plain_person(items: Floats, config: AlsConfig, opinions: dict[int, float]) -> Doubles:
-    """Weighted least squares, item by item: 1 with confidence for what was liked, 0 with less for what was disliked."""
-    left = config.regularisation * np.eye(items.shape[1])
-    right = np.zeros(items.shape[1])
-    for row, vector in enumerate(items.astype(np.float64)):
-        opinion = opinions.get(row, 0.0)
-        sure = config.confidence * abs(opinion) if opinion else 1.0
-        left += sure * np.outer(vector, vector)
-        right += sure * (opinion > 0) * vector
-    return np.asarray(np.linalg.solve(left, right))
-
-
-def test_dislikes_and_repeats_fold_in_as_least_squares_says(fitted: dict[str, Any], asked: Asked) -> None:
-    request = asked(0, 0, 3, (4, "dislike"), (6, "dislike"), 6, -1)
-
-    found = fitted["als"].person(request)
-
-    opinions = {0: 1.0, 3: 1.0, 4: -0.5, 6: 1.0}  # once each; of 6 the last word counts
-    assert found == pytest.approx(plain_person(fitted["als"].items, fitted["als"].config, opinions), abs=1e-3)
-
-
-def test_als_is_never_wider_than_there_are_items(training_of: Trainer) -> None:
-    narrow = Als.fit(AlsConfig(factors=64), training_of([(0, 0), (0, 1), (1, 1), (1, 2)], 3))
-
-    assert narrow.items.shape == (3, 3)
 
 
 def test_a_decay_halves_what_is_older(fitted: dict[str, Any], asked: Asked) -> None:

@@ -1,6 +1,7 @@
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailwise.config import Step
 from tailwise.errors import RequestError
 from tailwise.pipeline import Engine
+from tailwise.pipeline.binding import Bound
 from tailwise.serve import forms, wire
-from tailwise.types import EVENT_KINDS, Event, Request, StageTrace, ids_of
+from tailwise.types import EVENT_KINDS, Event, Request, Slate, StageTrace, ids_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 json_values = st.recursive(
@@ -34,11 +37,14 @@ def encoded(engine: Engine, *, explain: bool = False, **fields: Any) -> dict[str
 def test_every_field_of_the_contract_reaches_the_request() -> None:
     fields = {"request_id": "r", "user_id": "u", "k": 3, "candidates": ["b", "a"], "query": "q", "exclude_seen": True}
     more = {"time": 9.5, "context": {"place": [1]}, "diversity": 0.25, "tail_share": 1, "seed": 4, "whatever": {"x": 1}}
+    more["blend"] = {"rating": 1, "score": 0.5}
 
     request = wire.decode_request(body(**fields, **more))
 
     expected = Request("r", user_id="u", time=9.5, k=3, candidates=("b", "a"), query="q", exclude_seen=True)
-    assert request == replace(expected, context={"place": [1]}, diversity=0.25, tail_share=1.0, seed=4)
+    assert request == replace(
+        expected, context={"place": [1]}, diversity=0.25, tail_share=1.0, seed=4, blend={"rating": 1.0, "score": 0.5}
+    )
 
 
 def test_a_history_is_sorted_by_time_and_keeps_kinds_and_values() -> None:
@@ -169,6 +175,35 @@ def test_too_many_events_at_once_are_refused() -> None:
 
     with pytest.raises(RequestError, match=r"^10001 events came at once, but at most 10000 may; send them in parts$"):
         wire.decode_events(raw, now=0.0)
+
+
+def test_what_heads_tell_stands_beside_each_item(engine: Engine) -> None:
+    @dataclass(frozen=True)
+    class Told:
+        heads: Mapping[str, str]
+        needs: frozenset[str] = frozenset({"row"})
+        gives: frozenset[str] = frozenset({"p_click", "rating"})
+
+        def __call__(self, request: Request, slate: Slate) -> Slate:
+            if request.seed:
+                raise RuntimeError("it broke")
+            n = len(slate)
+            return slate.add(p_click=np.linspace(0.25, 0.5, n, dtype=np.float32), rating=np.full(n, np.nan, np.float32))
+
+    bound = Bound("told", Step(name="told"), Told({"click": "p_click", "rating": "rating"}))
+    able = replace(engine, stages=(*engine.stages, bound))
+
+    shown = encoded(able, user_id="fan01", k=1)["items"][0]
+    blended = encoded(able, user_id="fan01", k=1, blend={"click": 1.0})["items"][0]
+    broken = encoded(able, user_id="fan01", k=1, seed=1)["items"][0]
+
+    assert shown["told"] == blended["told"] == {"p_click": 0.25, "rating": None}
+    assert "told" not in broken
+    assert "told" not in encoded(engine, user_id="fan01", k=1)["items"][0]
+    with pytest.raises(
+        RequestError, match=r"^blend names 'buy', but the heads of this model are: click, rating, score$"
+    ):
+        encoded(able, user_id="fan01", blend={"buy": 1.0})
 
 
 def test_an_answer_has_the_form_of_the_contract(engine: Engine) -> None:

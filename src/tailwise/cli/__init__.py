@@ -22,6 +22,8 @@ VERBS = {
     "rank": "tailwise.cli.models:rank_requests",
     "evaluate": "tailwise.cli.models:evaluate_model",
     "compare": "tailwise.cli.models:compare_reports",
+    "crossvalidate": "tailwise.cli.crossvalidate:crossvalidate_pipeline",
+    "tune": "tailwise.cli.tune:tune_pipeline",
     "serve": "tailwise.cli.live:serve_model",
     "doctor": "tailwise.cli.live:doctor",
 }
@@ -71,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         prog="tailwise",
         description="A re-ranking engine for recommender systems and search.",
         epilog="Start with: tailwise demo. Every command has --help with an example.",
+        formatter_class=_Wide,
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
@@ -93,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("folder", metavar="DIR", type=Path, help="data folder")
     fit.add_argument("--out", metavar="MODEL", type=Path, required=True, help="model folder to write")
     fit.add_argument("--config", metavar="FILE.toml", type=Path, help="pipeline (default: the built-in one)")
+    fit.add_argument("--start", metavar="MODEL", type=Path, help="another domain's model to start from; events or none")
     fit.add_argument("--until", metavar="TIME", help="use events before this: seconds since epoch, or ISO 8601")
     fit.add_argument("--holdout", choices=["last"], help="leave each person's last event out, to evaluate on it")
     fit.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
@@ -113,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
         "--split", choices=["time", "last", "cold"], help="default: as the model was held out, or last"
     )
     evaluate.add_argument(
+        "--targets",
+        choices=["all", "next"],
+        default="all",
+        help="of the time split: all that a person did later (default), or their next moment alone, as a basket",
+    )
+    evaluate.add_argument(
         "--at", metavar="TIME", help="cut of the time split (default: the model's, or 80 %% of events)"
     )
     evaluate.add_argument("--out", metavar="REPORT_DIR", type=Path, help="write JSON, Markdown and HTML there")
@@ -123,6 +133,8 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "reports", metavar="REPORT", type=Path, nargs="+", help="report folder; the first is the reference"
     )
+
+    _choosing(verbs)
 
     serve = _verb(verbs, "serve", "the HTTP service and the page", "tailwise serve models/shop --port 8000")
     serve.add_argument("model", metavar="MODEL", type=Path, help="model folder")
@@ -136,11 +148,49 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _choosing(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    """The verbs that say which pipeline is better, before one is made."""
+    folds = _verb(
+        verbs, "crossvalidate", "measure a pipeline on several folds", "tailwise crossvalidate data/shop --folds 5"
+    )
+    folds.add_argument("folder", metavar="DIR", type=Path, help="data folder")
+    folds.add_argument("--config", metavar="FILE.toml", type=Path, help="pipeline (default: the built-in one)")
+    folds.add_argument("--folds", type=int, default=5, help="how many fits, each judged by another part (default: 5)")
+    folds.add_argument(
+        "--by",
+        choices=["people", "time", "chance"],
+        default="people",
+        help="the last event of each fold's people; stretches of time; events by chance (default: people)",
+    )
+    folds.add_argument("--out", metavar="REPORT_DIR", type=Path, help="write JSON and Markdown there")
+    folds.add_argument("--people", type=int, metavar="N", help="judge at most N people a fold, drawn by the seed")
+    folds.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+
+    tune = _verb(verbs, "tune", "search settings", "tailwise tune data/shop --config shop.toml --trials 40 --jobs 2")
+    tune.add_argument("folder", metavar="DIR", type=Path, help="data folder")
+    tune.add_argument("--config", metavar="FILE.toml", type=Path, help="pipeline; its [tune] says what to search")
+    tune.add_argument("--trials", metavar="N", type=int, required=True, help="fits in all, those of earlier runs too")
+    tune.add_argument("--jobs", metavar="J", type=int, default=1, help="processes that share the cores (default: 1)")
+    tune.add_argument("--timeout", metavar="S", type=float, help="seconds after which no fit begins")
+    tune.add_argument(
+        "--out", metavar="BEST.toml", type=Path, help="best pipeline; trials beside it (default: FILE-tuned.toml)"
+    )
+    tune.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what was asked wrongly in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"tailwise: {message}; see: {self.prog} --help\n")
+
+
+class _Wide(argparse.HelpFormatter):
+    """Room for the longest verb beside what it does."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 18  # it counts names as if they were not indented
 
 
 class _Version(argparse.Action):

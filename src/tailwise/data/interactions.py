@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,9 +20,6 @@ from tailwise.types import AGAINST, EVENT_KINDS, Floats, History, Ids, Rows, ids
 
 AGAINST_CODES = np.array([kind in AGAINST for kind in EVENT_KINDS])
 KIND_NAMES = ids_of(EVENT_KINDS)
-BASKET = 5
-"""From so many events at one moment on average, a log is one of baskets. Ratings typed in one after the other have 1
-to 2, a shop's invoices 20 and more."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +33,22 @@ class Interactions:
     kinds: NDArray[np.uint8]  # (E,) places in EVENT_KINDS
     values: Floats  # (E,) NaN where an event carries none
     n_items: int
+    context: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """(E,) columns of the events that tell of the moment; none in a model folder."""
 
     @classmethod
-    def of(cls, events: pl.DataFrame, catalogue: Catalogue) -> Self:
+    def of(cls, events: pl.DataFrame, catalogue: Catalogue, context: Sequence[str] = ()) -> Self:
         """
         Arrays from events in the data room's form (sorted by time, then user and item).
 
-        Events of items that the catalogue does not know are left out; kinds that are not known count as views.
+        Events of items that the catalogue does not know are left out; kinds that are not known count as views. Of the
+        columns that ``context`` names those that are there are kept beside.
         """
         code = {kind: place for place, kind in enumerate(EVENT_KINDS)}
+        beside = {f"context {name}": pl.col(name) for name in context if name in events.columns}
         placed = pl.DataFrame({"item_id": catalogue.item_ids.tolist(), "row": np.arange(len(catalogue))})
         frame = (
-            events.select("user_id", "item_id", "time", "event", "value")
+            events.select("user_id", "item_id", "time", "event", "value", **beside)
             .join(placed, on="item_id", how="inner", maintain_order="left")
             .with_columns(pl.col("event").replace_strict(code, default=code["view"], return_dtype=pl.UInt8))
             .sort("user_id", maintain_order=True)
@@ -60,6 +62,7 @@ class Interactions:
             frame["event"].to_numpy(),
             frame["value"].fill_null(float("nan")).to_numpy().astype(np.float32),
             len(catalogue),
+            frame.select(pl.col(name).alias(name.removeprefix("context ")) for name in beside),
         )
 
     def __len__(self) -> int:
@@ -102,9 +105,9 @@ class Interactions:
     def pick(self, mask: NDArray[np.bool_]) -> Self:
         """The events that ``mask`` (E,) selects, of the same people."""
         offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets].astype(np.int64)
-        return type(self)(
-            self.user_ids, offsets, self.rows[mask], self.times[mask], self.kinds[mask], self.values[mask], self.n_items
-        )
+        arrays = (self.rows[mask], self.times[mask], self.kinds[mask], self.values[mask])
+        context = self.context.filter(mask) if self.context.width else self.context
+        return type(self)(self.user_ids, offsets, *arrays, self.n_items, context)
 
     def newest(self, limit: int) -> Self:
         """At most ``limit`` newest events a person."""
@@ -134,47 +137,8 @@ class Interactions:
         acts = (self.users * np.int64(self.n_items) + self.rows) * len(EVENT_KINDS) + self.kinds
         return 1.0 - len(np.unique(acts[self.likes])) / int(self.likes.sum())
 
-    def hold_out_last(self, *, least: int = 3, most: int = 5000, seed: int = 0) -> tuple[Self, Rows]:
-        """
-        Take the last liked event of people with at least ``least`` liked events out, as a target to predict.
-
-        At most ``most`` people, drawn by ``seed``, so that a large log keeps its last events to learn from. Where
-        people act in baskets, ``BASKET`` events and more at a moment, all of the last basket goes, since the rest of it
-        would tell, and any item of it is the target. Somebody who has no other basket loses the last event alone.
-
-        Returns:
-            The events that remain, and (U,) target rows, -1 where a person has none. Nothing remains that the person
-            did after the target, nor anything else that they did with the same item at the same moment.
-        """
-        places = np.flatnonzero(self.likes)
-        owners = self.users[places]
-        counts = np.bincount(owners, minlength=len(self.user_ids))
-        chosen = np.flatnonzero(counts >= least)
-        rng = np.random.default_rng(seed)
-        if len(chosen) > most:
-            chosen = np.sort(rng.choice(chosen, most, replace=False))
-        last = places[np.cumsum(counts)[chosen] - 1]  # (people,) their last liked event
-        starts = self._moment_starts
-        begins = last
-        if len(self) >= BASKET * len(starts):
-            basket = starts[np.searchsorted(starts, last, side="right") - 1]
-            begins = np.where(basket > self.offsets[chosen], basket, last)
-            # The last of a basket is the last by id, which is no fair draw: any liked event of it may be the target.
-            low, high = np.searchsorted(places, begins), np.searchsorted(places, last)
-            last = places[rng.integers(low, high + 1)]
-        targets = np.full(len(self.user_ids), -1, np.int64)
-        targets[chosen] = self.rows[last]
-        # What the person did after the target would tell about it, so it goes as well; so would the view that came
-        # with a purchase.
-        end = np.full(len(self.user_ids), len(self))
-        end[chosen] = begins
-        moment = np.full(len(self.user_ids), np.nan)
-        moment[chosen] = self.times[last]
-        same_act = (self.rows == targets[self.users]) & (self.times == moment[self.users])
-        return self.pick((np.arange(len(self)) < end[self.users]) & ~same_act), targets
-
     @cached_property
-    def _moment_starts(self) -> Rows:
+    def moment_starts(self) -> Rows:
         """Where each person's each moment begins: events at one time are one moment."""
         new = (np.diff(self.times) != 0) | (np.diff(self.users) != 0)
         return np.flatnonzero(np.append(np.full(min(len(self), 1), fill_value=True), new))
@@ -199,10 +163,63 @@ class Interactions:
             people = pl.read_parquet(folder / "people.parquet")
         except (OSError, pl.exceptions.PolarsError) as error:
             raise ArtifactError(f"{folder / 'people.parquet'} cannot be read ({error}); fit the model again") from error
-        return cls(ids_of(people["user_id"].to_list()), **arrays, n_items=n_items)
+        own = (arrays["offsets"], arrays["rows"], arrays["times"], arrays["kinds"], arrays["values"])
+        return cls(ids_of(people["user_id"].to_list()), *own, n_items)
 
     def _stored(self) -> dict[str, NDArray[Any]]:
         return {name: getattr(self, name) for name in ("offsets", "rows", "times", "kinds", "values")}
+
+
+@dataclass(frozen=True)
+class Held:
+    """Cases: what somebody did next, and all that they had done before. One person may have several."""
+
+    whole: Interactions
+    """Everything, what is held out included."""
+    people: NDArray[np.int64]
+    """(J,) places in ``whole.user_ids``, in order."""
+    ends: NDArray[np.int64]
+    """(J,) places in ``whole``: what comes before is the person's past."""
+    times: NDArray[np.float64]
+    """(J,) of the targets, in seconds since epoch; NaN where nothing else was done then."""
+    targets: tuple[Rows, ...]
+    """J lists of rows: the next liked item, or all liked items of the next basket."""
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def past(self, case: int, catalogue: Catalogue) -> History:
+        """
+        What the person of a case had done before, oldest first.
+
+        Other acts with a target at its very moment are left out: the view that came with a purchase would tell.
+        """
+        places = np.arange(self.whole.offsets[self.people[case]], self.ends[case])[self.tells_nothing(case)]
+        rows, kinds = self.whole.rows[places], KIND_NAMES[self.whole.kinds[places]]
+        return History(catalogue.item_ids[rows], self.whole.times[places], kinds, self.whole.values[places], rows)
+
+    def moment(self, case: int) -> tuple[float | None, dict[str, Any]]:
+        """When the targets of a case were taken, None where it is not known, and what else is known of the moment."""
+        time = float(self.times[case])
+        if math.isnan(time) or not self.whole.context.width:
+            return None if math.isnan(time) else time, {}
+        return time, self.whole.context.row(int(self.ends[case]), named=True)
+
+    def tells_nothing(self, case: int) -> NDArray[np.bool_]:
+        """Which of the events before a case are no other act with a target at its very moment."""
+        own = slice(self.whole.offsets[self.people[case]], self.ends[case])
+        same_moment = self.whole.times[own] == self.times[case]
+        return np.asarray(~(same_moment & np.isin(self.whole.rows[own], self.targets[case])), bool)
+
+    def first(self, seed: int) -> Rows:
+        """(U,) of everybody's first case one target, drawn where there are several; -1 for who has no case."""
+        rng = np.random.default_rng(seed)
+        out = np.full(len(self.whole.user_ids), -1, np.int64)
+        people, cases = np.unique(self.people, return_index=True)
+        # The last of a basket is the last by id, which is no fair draw: any item of it may be the target.
+        for person, case in zip(people, cases, strict=True):
+            out[person] = rng.choice(self.targets[case])
+        return out
 
 
 @dataclass(frozen=True)
@@ -218,10 +235,14 @@ class Training:
     """Whether what a person has had counts as wrong when components choose their settings."""
     targets: Rows | None = None
     """(U,) the next liked item of people held out for choosing, -1 for the others; None: nobody is held out."""
+    held: Held | None = None
+    """Every case that was held out; ``targets`` has the first one of each person."""
     before: Any = None
     """The same component, fitted while people were held out, when it is fitted again on all events."""
     folder: Path | None = None
     """Where checkpoints go; None: no checkpoints."""
+    memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was made once in this fit, and several components learn from."""
     report: Callable[[str, int, int], None] = lambda what, done, total: None  # noqa: ARG005  silent by default
     """Progress: what is being done, how far, of how much."""
 
@@ -231,6 +252,14 @@ class Training:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         people = np.flatnonzero(self.targets >= 0)
         return people, self.targets[people]
+
+    def cases(self) -> Held:
+        """Every case that was held out; with ``targets`` alone, one of each person."""
+        if self.held is not None:
+            return self.held
+        people, targets = self.judged()
+        ends = self.interactions.offsets[people + 1]
+        return Held(self.interactions, people, ends, np.full(len(people), np.nan), tuple(targets[:, None]))
 
     def past(self, person: int) -> History:
         """What one person did."""

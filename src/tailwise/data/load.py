@@ -105,9 +105,13 @@ class Dataset:
         return total.hexdigest()
 
 
-def load(folder: Path | str) -> Dataset:
+def load(folder: Path | str, *, without_events: bool = False) -> Dataset:
     """
     Read a data folder.
+
+    Args:
+        folder: Where the tables are.
+        without_events: Accept an events file with a header alone, for a fit that starts from another model.
 
     Raises:
         DataError: No folder, no events, two files of one kind, a file that cannot be read, or a row that breaks a
@@ -121,6 +125,8 @@ def load(folder: Path | str) -> Dataset:
         raise DataError(files.text)
     tables, findings = read_all(files)
     findings += [finding for kind, frame in tables.items() for finding in CHECKS[kind](frame, files[kind].name)]
+    if without_events:
+        findings = [f for f in findings if (f.check, f.file) != ("rows", files["events"].name)]
     _refuse(findings, f"; see: tailwise validate {folder}")
     return _dataset(folder.resolve().name, tables, folder)
 

@@ -1,4 +1,4 @@
-"""Scores of a whole catalogue to slates and columns: what every source does with its (M,) scores."""
+"""Scores to slates and columns: what every source does with its (M,) scores, and every re-ranker with its (N,)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.types import Floats, Ids, Request, Rows, Slate
+
+FARTHEST = 10.0
+"""Of what was not re-ranked, below the first of it: later stages weigh scores by their spread."""
 
 
 def top_rows(scores: Floats, k: int, excluded: Rows) -> Rows:
@@ -49,6 +52,13 @@ def at_rows(scores: Floats, rows: Rows) -> Floats:
     return np.where(rows >= 0, scores[rows], np.float32("nan")).astype(np.float32)
 
 
+def unit_rows(table: Floats) -> Floats:
+    """The same rows at length 1; zeros stay zeros, (M, D)."""
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    unit: Floats = np.divide(table, lengths, out=np.zeros_like(table, np.float32), where=lengths > 0)
+    return unit
+
+
 def gains(scores: Floats, targets: Rows, seen: Sequence[Rows], *, k: int = 10) -> NDArray[np.float64]:
     """
     What each person's target earns: NDCG@k with one relevant item, by which components choose their settings.
@@ -70,3 +80,33 @@ def gains(scores: Floats, targets: Rows, seen: Sequence[Rows], *, k: int = 10) -
     scores[people, targets] = -np.inf
     ahead = (scores > wanted).sum(1) + (scores == wanted).sum(1) / 2  # from 0
     return np.where((ahead < k) & ~np.isnan(wanted[:, 0]), 1 / np.log2(ahead + 2), 0.0)
+
+
+def inputs_of(slate: Slate) -> tuple[Floats, Floats]:
+    """
+    What a learned re-ranker reads of a slate.
+
+    Returns:
+        (N, F) signals, and (N,) the incoming scores, best 0. An item that no stage could score is as good as the worst.
+    """
+    scores = slate.scores
+    known = np.isfinite(scores)
+    lowest = scores[known].min() if known.any() else 0.0
+    base = np.where(known, scores, lowest)
+    return slate.columns["signals"], (base - base.max(initial=-np.inf)).astype(np.float32)
+
+
+def with_best_moved(slate: Slate, moved: Floats) -> Slate:
+    """
+    The slate when the first of it have new scores, (≤ N,): the others stay behind them, in their order.
+
+    >>> slate = Slate(np.array(["a", "b", "c", "d"], object), np.array([9.0, 8.0, 2.0, 1.0], np.float32))
+    >>> with_best_moved(slate, np.array([0.5, 3.0], np.float32)).scores.tolist()
+    [3.0, 0.5, -0.5, -1.5]
+    """
+    rest = slate.scores[len(moved) :]
+    if len(rest):  # they keep their distances, below the last that was re-ranked
+        with np.errstate(invalid="ignore"):  # of what has no score there is none
+            behind = np.nan_to_num(rest - rest[0], nan=-FARTHEST)
+        rest = moved.min() - 1 + np.minimum.accumulate(np.clip(behind, -FARTHEST, 0.0))
+    return slate.score(np.concatenate([moved, rest]))

@@ -7,13 +7,14 @@ change nothing. What a person did with one item at one moment (a click and a pur
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from tailwise.data.load import Dataset
 from tailwise.errors import ConfigError, DataError
+from tailwise.types import AGAINST
 
 MOMENT = ("user_id", "item_id", "time")
 """Events that agree in these are one act, and never stand on both sides."""
@@ -77,6 +78,28 @@ def split_time(dataset: Dataset, *, at: float | None = None, share: float = 0.8)
             f"no event lies {side} {cut:.15g}, the cut; events span {times[0]:.15g} to {times[-1]:.15g}: cut between"
         )
     return Split("time", dataset.with_events(train), test, cut, f"events from {cut:.15g} on; training is before")
+
+
+def next_moment(split: Split) -> Split:
+    """
+    The same split judged by what each person did next: their first moment of the test part with a sign of interest.
+
+    All that was done at that moment is the target, so where people act in baskets it is the next basket.
+
+    Raises:
+        ConfigError: The split is not one in time, so that nothing says what came next.
+        DataError: No test event speaks for an item.
+    """
+    if split.until is None:
+        raise ConfigError(
+            f"targets is 'next', but the {split.name} split does not divide time; take --split time, or targets 'all'"
+        )
+    test = split.test.filter(~pl.col("event").is_in(list(AGAINST)))
+    test = test.filter(pl.col("time") == pl.col("time").min().over("user_id"))
+    if test.is_empty():
+        raise DataError("no test event speaks for an item: all are skip or dislike; cut elsewhere")
+    note = "each person's first moment from the cut on, all of it; what they did later counts neither way"
+    return replace(split, name=f"{split.name}-next", test=test, note=f"{split.note}; {note}")
 
 
 def split_cold(dataset: Dataset, *, share: float = 0.1, seed: int) -> Split:

@@ -3,8 +3,8 @@ What an evaluation found, and how sure it is: the nouns that ``report`` shows.
 
     MethodResult ─▶ Report ─▶ Findings (intervals, p-values) ─▶ Grid (the main table, as text)
 
-Metric keys carry their cut-off: ``ndcg@10``, ``hr@10``, ``coverage@10``; ``auc``, ``log_loss``, ``mae`` and ``rmse``
-have none. A method may lack any of them. NaN says "could not be judged" and shows as –.
+Metric keys carry their cut-off: ``ndcg@10``, ``hr@10``, ``coverage@10``; ``auc``, ``log_loss``, ``ece``, ``mae`` and
+``rmse`` have none. A method may lack any of them. NaN says "could not be judged" and shows as –.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tailwise.evaluate.compare import Interval, holm, interval, paired
 
 Kind = Literal["pipeline", "source", "baseline"]
 
-LOWER_IS_BETTER = frozenset({"gini", "log_loss", "mae", "rmse", "seconds"})
+LOWER_IS_BETTER = frozenset({"ece", "gini", "log_loss", "mae", "rmse", "seconds"})
 COLUMNS = {
     "ndcg@{k}": ("NDCG@{k}", 4),
     "hr@{k}": ("HR@{k}", 4),
@@ -34,6 +34,7 @@ COLUMNS = {
     "novelty@{k}": ("Novelty", 2),
     "diversity@{k}": ("Diversity", 3),
     "log_loss": ("Log-loss", 3),
+    "ece": ("ECE", 4),
     "mae": ("MAE", 3),
     "rmse": ("RMSE", 3),
     "seconds": ("Seconds", 1),

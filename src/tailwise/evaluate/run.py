@@ -15,10 +15,13 @@ from tailwise.data.interactions import Interactions, Training
 from tailwise.data.split import Split
 from tailwise.errors import DataError
 from tailwise.evaluate import accuracy, beyond
+from tailwise.evaluate.calibration import head_results
 from tailwise.evaluate.ratings import rating_errors
 from tailwise.evaluate.results import MethodResult, Report
 from tailwise.pipeline import Engine
-from tailwise.retrieve.collaborative import Als, AlsConfig, Ease, EaseConfig
+from tailwise.retrieve.again import Again, AgainConfig
+from tailwise.retrieve.collaborative import Ease, EaseConfig
+from tailwise.retrieve.factors import Als, AlsConfig
 from tailwise.retrieve.popular import Popular, PopularConfig
 from tailwise.types import AGAINST, NO_HISTORY, Request, Retriever, Rows, Slate
 
@@ -90,7 +93,9 @@ def evaluate(
     report: Callable[[str, int, int], None] = lambda what, done, total: None,  # noqa: ARG005  silent by default
 ) -> Report:
     """
-    Measure the pipeline beside each of its sources and the baselines popularity, EASE and ALS, by full ranking.
+    Measure the pipeline beside each of its sources and plain baselines, by full ranking.
+
+    The baselines are popularity, EASE, ALS and, where what people had may be shown again, their most frequent items.
 
     Args:
         engine: Fitted on the training part alone.
@@ -110,14 +115,17 @@ def evaluate(
     judge = _Judge(engine, cases, training, report)
     methods = [judge.pipeline()]
     methods += [judge.source(bound.step.name, bound.run) for bound in engine.sources]
-    for name, fitter in BASELINES.items():
+    again = engine.config.exclude_seen is False
+    for name, fitter in {**BASELINES, **(REPEATS if again else {})}.items():
         start = time.perf_counter()
         model = fitter(training)
         methods.append(judge.source(name, model, kind="baseline", seconds=time.perf_counter() - start))
     errors = rating_errors(split)
     if errors:
         methods.append(MethodResult("damped means (ratings)", {}, errors, None, "baseline"))
-    seen = "seen items filtered" if engine.config.exclude_seen is not False else "seen items may come again"
+    methods += head_results(engine, split, seed=seed)
+    seen = "seen items may come again" if again else "seen items filtered"
+    plain = "Pop, EASE and ALS" + (", and the person's own most frequent items," if again else "")
     notes = (
         f"Full ranking over all {len(engine.catalogue):,} items; {seen}.",
         f"{len(cases.requests):,} people judged; {split.note}",
@@ -125,7 +133,7 @@ def evaluate(
             "Log-loss and the pipeline's AUC are those of the order before diversity and exposure; an item that was "
             "not retrieved counts as ranked at random among the others."
         ),
-        "Pop, EASE and ALS are plain baselines: no decay, no fusion.",
+        f"{plain} are plain baselines: no decay, no fusion.",
     )
     facts: dict[str, str | int | float] = {
         "data_digest": str(split.train.digest())[:16],
@@ -145,6 +153,10 @@ BASELINES: Mapping[str, Callable[[Training], Retriever]] = {
     "EASE": lambda training: Ease.fit(EaseConfig(decay=0.0), training),
     "ALS": lambda training: Als.fit(AlsConfig(), training),
 }
+REPEATS: Mapping[str, Callable[[Training], Retriever]] = {
+    "own": lambda training: Again.fit(AgainConfig(decay=0.0), training),
+}
+"""Baselines where what people had may be shown again: the person's own items, most frequent first."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,11 @@ Fit every component that a pipeline names into one engine, without leaking time.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import platform
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +22,17 @@ import polars as pl
 from tailwise import registry
 from tailwise.config import PipelineConfig, Settings, Step, settings_of
 from tailwise.data.catalogue import Catalogue
+from tailwise.data.features import Contexts
+from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.data.split import split_last
 from tailwise.encode.meaning import Meaning
 from tailwise.errors import ConfigError, DataError
 from tailwise.learn.meaning import embed_items
+from tailwise.learn.provenance import provenance
+from tailwise.learn.semantics import Origin
+from tailwise.learn.start import Start, without_events
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound, Rescore, as_stages, keyed
 from tailwise.types import Retriever
@@ -59,7 +59,7 @@ class Job:
     report: Report
 
 
-def fit(
+def fit(  # noqa: PLR0913  one argument each of what people may ask for
     data: Dataset,
     config: PipelineConfig | Path | str | None = None,
     *,
@@ -67,6 +67,7 @@ def fit(
     holdout: str | None = None,
     seed: int = 0,
     settings: Settings | None = None,
+    start: Path | str | None = None,
     checkpoints: Path | None = None,
     report: Report = lambda what, done, total: None,  # noqa: ARG005  silent by default
 ) -> Engine:
@@ -80,6 +81,8 @@ def fit(
         holdout: ``"last"`` leaves each person's last event out, for ``evaluate --split last``.
         seed: Of everything that draws; the same seed on the same data and machine gives the same model.
         settings: Cache folder and threads; None reads the environment.
+        start: Another domain's model to start from: its encoder, whitening and sequence network; no events are
+            needed then.
         checkpoints: A folder in which an interrupted fit is picked up when the same is asked for again: other data,
             settings or seeds start afresh beside it. A finished fit removes its own. None keeps none.
         report: Progress: what is being done, how far, of how much.
@@ -95,26 +98,45 @@ def fit(
     started = time.perf_counter()
     chosen = config if isinstance(config, PipelineConfig) else PipelineConfig.read(Path(config)) if config else None
     job = Job(chosen or PipelineConfig(), seed, settings or Settings.from_environment(), report)
-    data = _training_part(data, until, holdout)
-    catalogue, meaning, interactions = _prepare(data, job)
+    begun = None if start is None else Start.read(start)
+    data = _training_part(data, until, holdout, least=LEAST_EVENTS if begun is None else 0)
+    if begun is not None:
+        job = replace(job, config=job.config.model_copy(update={"encode": begun.encode(job.config.encode)}))
+    catalogue, meaning, interactions = _prepare(data, job, begun)
+    silent: list[str] = []
+    if not len(interactions):
+        config, silent = without_events(job.config)
+        job = replace(job, config=config)
     job = replace(job, config=_self_contained(job.config, catalogue))
-    provenance = _provenance(data, job, until, holdout, meaning)
-    own = None if checkpoints is None else checkpoints / provenance["version"]
+    facts = provenance(
+        data,
+        job.config,
+        seed=seed,
+        threads=job.settings.threads,
+        until=until,
+        holdout=holdout,
+        encoder=None if meaning is None else meaning.fingerprint,
+        start=None if begun is None else begun.version,
+    )
+    own = None if checkpoints is None else checkpoints / facts["version"]
     repeats = interactions.repeat_rate()
     exclude_seen = repeats < REPEATS if job.config.exclude_seen is None else job.config.exclude_seen
-    inner, targets = interactions.hold_out_last(seed=seed)
+    inner, held = hold_out(interactions, seed=seed)
     everything = Training(
         interactions, catalogue, seed, threads=job.settings.threads, exclude_seen=exclude_seen, report=report
     )
-    learning = replace(everything, interactions=inner, targets=targets, folder=own)
+    if begun is not None:
+        everything.memo[Origin] = begun.origin
+    learning = replace(everything, interactions=inner, targets=held.first(seed), held=held, folder=own)
     runs = _fit_sources(job, learning)
-    stages, notes = _fit_stages(job, learning, runs)
+    contexts = Contexts.of(job.config.context, inner)
+    stages, notes = _fit_stages(job, learning, runs, contexts)
     runs = _refit_sources(runs, everything)
     sources = _sources(job, runs)
     stages = tuple(replace(b, run=Rescore(runs[b.step.name])) if b.step.name in runs else b for b in stages)
-    choices = {"exclude_seen": exclude_seen, "repeat_rate": round(repeats, 4), "held_out": int((targets >= 0).sum())}
+    choices = {"exclude_seen": exclude_seen, "repeat_rate": round(repeats, 4), "held_out": len(held), "silent": silent}
     manifest = {
-        **provenance,
+        **facts,
         "counts": {"people": len(interactions.user_ids), "items": len(catalogue), "events": len(interactions)},
         "choices": choices,
         "metrics": notes,
@@ -124,10 +146,11 @@ def fit(
     if own is not None:
         shutil.rmtree(own, ignore_errors=True)
     config = _settled(job.config, sources, stages, exclude_seen=exclude_seen)
-    return Engine(config, catalogue, interactions.newest(MOST_EVENTS), sources, stages, manifest, encoder=meaning)
+    people, contexts = interactions.newest(MOST_EVENTS), contexts.recounted(interactions)
+    return Engine(config, catalogue, people, sources, stages, manifest, encoder=meaning, contexts=contexts)
 
 
-def _training_part(data: Dataset, until: float | None, holdout: str | None) -> Dataset:
+def _training_part(data: Dataset, until: float | None, holdout: str | None, *, least: int) -> Dataset:
     """The events that may be learned from."""
     if until is not None:
         data = data.with_events(data.events.filter(pl.col("time") < until))
@@ -135,25 +158,28 @@ def _training_part(data: Dataset, until: float | None, holdout: str | None) -> D
         data = split_last(data).train
     elif holdout is not None:
         raise ConfigError(f"holdout is {holdout!r}, but it must be 'last'")
-    if data.events.height < LEAST_EVENTS:
-        raise DataError(
-            f"{data.name} has {data.events.height} events to learn from, but at least {LEAST_EVENTS} are needed"
-        )
+    if data.events.height < least:
+        raise DataError(f"{data.name} has {data.events.height} events to learn from, but at least {least} are needed")
     return data
 
 
-def _prepare(data: Dataset, job: Job) -> tuple[Catalogue, Meaning | None, Interactions]:
+def _prepare(data: Dataset, job: Job, begun: Start | None = None) -> tuple[Catalogue, Meaning | None, Interactions]:
     """Items with vectors and popularity, and what people did with them."""
     items = data.items
     lonely = data.events.select("item_id").unique().join(items, on="item_id", how="anti").sort("item_id")
     items = pl.concat([items, lonely], how="diagonal")
     meaning, vectors = embed_items(
-        items, job.config.encode, cache=job.settings.cache, threads=job.settings.threads, report=job.report
+        items,
+        job.config.encode,
+        cache=job.settings.cache,
+        threads=job.settings.threads,
+        like=None if begun is None else begun.meaning,
+        report=job.report,
     )
     nothing = np.zeros(items.height, np.float32)
     bare = Catalogue(items, popularity=nothing, recent=nothing, vectors=vectors, tail_cut=job.config.tail_cut)
-    interactions = Interactions.of(data.events, bare)
-    if not interactions.likes.any():
+    interactions = Interactions.of(data.events, bare, job.config.context)
+    if not interactions.likes.any() and (begun is None or len(interactions)):
         raise DataError(f"{data.name} has no event that speaks for an item: all are skip or dislike")
     catalogue = Catalogue(
         items,
@@ -217,7 +243,7 @@ def _sources(job: Job, runs: dict[str, Retriever]) -> tuple[Bound, ...]:
 
 
 def _fit_stages(
-    job: Job, training: Training, runs: dict[str, Retriever]
+    job: Job, training: Training, runs: dict[str, Retriever], contexts: Contexts
 ) -> tuple[tuple[Bound, ...], dict[str, dict[str, float | str]]]:
     """Every stage in order; one that learns does so from slates that the sources and the stages before it make."""
     sources = _sources(job, runs)
@@ -235,7 +261,7 @@ def _fit_stages(
         elif step.name not in registry.TRAINERS:
             run = fitter(settings, training)
         else:
-            engine = Engine(config, training.catalogue, training.interactions, sources, stages, {})
+            engine = Engine(config, training.catalogue, training.interactions, sources, stages, {}, contexts=contexts)
             run, notes[key] = fitter(settings, training, engine)
         stages += as_stages((Bound(key, step, run),))
     return stages, notes
@@ -269,22 +295,3 @@ def _settled(
             "stage": tuple(settle(bound) for bound in stages),
         }
     )
-
-
-def _provenance(
-    data: Dataset, job: Job, until: float | None, holdout: str | None, meaning: Meaning | None
-) -> dict[str, Any]:
-    """Where a model comes from. The version is a digest of exactly that, so equal fits have equal versions."""
-    facts = {
-        "data": data.name,
-        "data_sha256": data.digest(),
-        "seed": job.seed,
-        "until": until,
-        "holdout": holdout,
-        "encoder": None if meaning is None else meaning.fingerprint,
-        "tailwise": version("tailwise"),
-        "machine": f"{platform.machine()}, {job.settings.threads} threads, Python {platform.python_version()}",
-    }
-    text = json.dumps([facts, job.config.model_dump(mode="json")], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return {**facts, "version": digest, "created": datetime.now(UTC).isoformat(timespec="seconds")}

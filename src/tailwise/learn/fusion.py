@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.data.interactions import Training
+from tailwise.learn.slates import FOLDS, Example, earned, folds_of, gather
 from tailwise.pipeline import Engine
 from tailwise.rank.fusion import TEXT, Fusion, FusionConfig, standardised
-from tailwise.types import Floats, Request
+from tailwise.types import Floats
 
-FOLDS = 5
 LEAST_PEOPLE = 2 * FOLDS
 """With fewer, which source is best would be chance."""
 
@@ -35,18 +35,20 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
     Cost: one retrieval per person, then a convex problem in S weights.
     """
     names = [bound.step.name for bound in engine.sources]
-    slates, hits, reached = _examples(config, training, engine, names)
-    if len(slates) < LEAST_PEOPLE:
+    examples = gather(training, engine, config.people)
+    people = {example.person for example in examples if example.relevant.any()}
+    if len(people) < LEAST_PEOPLE:
         equal = dict.fromkeys(names, 1.0 / len(names))
-        why = f"{len(slates)} people could teach it, fewer than {LEAST_PEOPLE}: every source counts alike"
+        why = f"{len(people)} people could teach it, fewer than {LEAST_PEOPLE}: every source counts alike"
         return Fusion(config, equal), {"decision": why}
-    alone = {name: _earned(slates, hits, np.eye(len(names))[place], reached) for place, name in enumerate(names)}
+    slates = [standardised([e.slate.columns[f"score_{name}"] for name in names]) for e in examples]
+    alone = {name: _earned(slates, examples, np.eye(len(names))[place]) for place, name in enumerate(names)}
     best = max(alone, key=lambda name: alone[name])
-    fused = _cross_validated(slates, hits, config.regularisation, reached)
+    fused = _cross_validated(slates, examples, config.regularisation, training.seed)
     notes: dict[str, float | str] = {f"ndcg@10 {name}": round(value, 4) for name, value in alone.items()}
     notes["ndcg@10 fusion (cross-validated)"] = round(fused, 4)
-    notes["target among candidates"] = round(len(slates) / reached, 4)
-    found = _fit_weights(slates, hits, config.regularisation)
+    notes["target among candidates"] = round(float(np.mean([e.relevant.sum() / e.targets for e in examples])), 4)
+    found = _fit_weights(slates, examples, config.regularisation)
     weights = {name: round(float(w), 6) for name, w in zip(names, found, strict=True) if w > 1e-6}
     for_queries = {TEXT: 0.0} if TEXT in names else {}
     if fused < alone[best] or not weights:
@@ -56,43 +58,29 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
     return Fusion(config, {**for_queries, **weights}), notes
 
 
-def _examples(
-    config: FusionConfig, training: Training, engine: Engine, names: list[str]
-) -> tuple[list[Floats], list[int], int]:
-    """Standardised scores of each slate that holds its target, the target's place, and the number of people asked."""
-    people, targets = training.judged()
-    chosen = np.random.default_rng(training.seed).permutation(len(people))[: config.people]
-    slates, hits = [], []
-    for done, place in enumerate(chosen):
-        if done % 100 == 0:
-            training.report("fusion", done, len(chosen))
-        # Beside the person's own past the target itself must be allowed, or repeats could not be learned.
-        request = Request("fit", history=training.past(int(people[place])), exclude_seen=training.exclude_seen)
-        slate = engine.candidates(request)
-        hit = np.flatnonzero(slate.columns["row"] == targets[place])
-        if len(hit):
-            slates.append(standardised([slate.columns[f"score_{name}"] for name in names]))
-            hits.append(int(hit[0]))
-    training.report("fusion", len(chosen), len(chosen))
-    return slates, hits, len(chosen)
-
-
-def _fit_weights(slates: list[Floats], hits: list[int], regularisation: float) -> NDArray[np.float64]:
-    """(S,) weights, not negative, of the conditional logit."""
+def _fit_weights(slates: list[Floats], examples: list[Example], regularisation: float) -> NDArray[np.float64]:
+    """(S,) weights, not negative, of the conditional logit; of several targets each counts its share."""
     from scipy.optimize import minimize
 
-    stacked = np.concatenate(slates).astype(np.float64)  # (ΣN, S)
-    starts = np.concatenate([[0], np.cumsum([len(s) for s in slates])])[:-1]
-    owner = np.repeat(np.arange(len(slates)), [len(s) for s in slates])
-    wanted = stacked[starts + np.array(hits)].mean(axis=0)
+    taught = [
+        (slate, example.relevant) for slate, example in zip(slates, examples, strict=True) if example.relevant.any()
+    ]
+    if not taught:
+        return np.zeros(slates[0].shape[1])
+    stacked = np.concatenate([slate for slate, _ in taught]).astype(np.float64)  # (ΣN, S)
+    sizes = [len(slate) for slate, _ in taught]
+    starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+    owner = np.repeat(np.arange(len(taught)), sizes)
+    share = np.concatenate([relevant / relevant.sum() for _, relevant in taught])  # (ΣN,)
+    wanted = share @ stacked / len(taught)
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         logits = stacked @ weights
         logits -= np.maximum.reduceat(logits, starts)[owner]
         mass = np.exp(logits)
         total = np.add.reduceat(mass, starts)
-        value = np.log(total).mean() - logits[starts + np.array(hits)].mean() + regularisation * weights @ weights
-        chance = mass / total[owner] / len(slates)
+        value = np.log(total).mean() - share @ logits / len(taught) + regularisation * weights @ weights
+        chance = mass / total[owner] / len(taught)
         return value, chance @ stacked - wanted + 2 * regularisation * weights
 
     found = minimize(
@@ -101,22 +89,18 @@ def _fit_weights(slates: list[Floats], hits: list[int], regularisation: float) -
     return np.asarray(found.x)
 
 
-def _earned(slates: list[Floats], hits: list[int], weights: NDArray[np.float64], people: int) -> float:
-    """Mean NDCG@10 over all people asked; one whose slate misses the target earns 0, ties count half."""
-    total = 0.0
-    for features, hit in zip(slates, hits, strict=True):
-        scores = features @ weights
-        ahead = (scores > scores[hit]).sum() + ((scores == scores[hit]).sum() - 1) / 2
-        total += 1 / np.log2(ahead + 2) if ahead < 10 else 0.0
-    return float(total / people)
+def _earned(slates: list[Floats], examples: list[Example], weights: NDArray[np.float64]) -> float:
+    """Mean NDCG@10 over all cases; one whose slate misses the target earns 0."""
+    pairs = zip(slates, examples, strict=True)
+    return float(np.mean([earned(slate @ weights, example.relevant, example.targets) for slate, example in pairs]))
 
 
-def _cross_validated(slates: list[Floats], hits: list[int], regularisation: float, people: int) -> float:
+def _cross_validated(slates: list[Floats], examples: list[Example], regularisation: float, seed: int) -> float:
     """What the fusion earns on people that it did not learn from."""
-    fold = np.arange(len(slates)) % FOLDS  # people were drawn at random, so places are random already
+    fold = folds_of(examples, seed)
     total = 0.0
     for part in range(FOLDS):
         learn, judge = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
-        weights = _fit_weights([slates[i] for i in learn], [hits[i] for i in learn], regularisation)
-        total += _earned([slates[i] for i in judge], [hits[i] for i in judge], weights, people)
-    return total
+        weights = _fit_weights([slates[i] for i in learn], [examples[i] for i in learn], regularisation)
+        total += len(judge) * _earned([slates[i] for i in judge], [examples[i] for i in judge], weights)
+    return total / len(examples)

@@ -25,6 +25,7 @@ def embed_items(
     *,
     cache: Path,
     threads: int,
+    like: Meaning | None = None,
     report: Callable[[str, int, int], None],
 ) -> tuple[Meaning | None, Floats]:
     """
@@ -35,6 +36,7 @@ def embed_items(
         config: Which encoder, which columns, how wide.
         cache: Folder of exported encoders and of embeddings by content.
         threads: Cores to use.
+        like: Another domain's encoder and whitening, to put the items in its space; None: their own.
         report: Progress.
 
     Returns:
@@ -57,9 +59,16 @@ def embed_items(
         report("export the language model", 1, 1)
         return folder
 
-    encoder = open_encoder(config.model, cache=cache, threads=threads, max_tokens=config.max_tokens, export=export)
+    if like is None:
+        encoder = open_encoder(config.model, cache=cache, threads=threads, max_tokens=config.max_tokens, export=export)
+    else:
+        encoder = like.encoder
     store = EmbeddingCache(cache / "embeddings.sqlite")
     raw, fresh = encode_cached(encoder, texts, store, report=lambda done, total: report("embed items", done, total))
     log.info("items embedded: %d, of them afresh: %d", len(texts), fresh)
-    whitening = Whitening.fit(raw, dim=config.whiten_dim)
+    broken = np.asarray(~np.isfinite(raw).all(axis=1), bool)
+    if broken.any():
+        log.warning("texts whose vectors are no numbers count as missing: %d of %d", broken.sum(), len(texts))
+        raw = np.where(broken[:, None], np.float32(0), raw)
+    whitening = Whitening.fit(raw, dim=config.whiten_dim) if like is None else like.whitening
     return Meaning(config, encoder, whitening), whitening.transform(raw)

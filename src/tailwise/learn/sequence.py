@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import batches, left_aligned, shared_negatives, windows
-from tailwise.data.interactions import Interactions, Training
+from tailwise.data.interactions import Training
 from tailwise.data.scores import gains
+from tailwise.learn.liked import LikedEvents
 from tailwise.learn.loop import side_by_side, train
-from tailwise.learn.losses import sampled_softmax_loss, softmax_loss
+from tailwise.learn.losses import LOSSES, Contest, gbce_beta, softmax_loss
+from tailwise.learn.optimise import fast_bfloat16
+from tailwise.learn.semantics import Origin, Placement, StandIns, start_of
+from tailwise.learn.sizes import settled
 from tailwise.nets.sequence import SequenceNet
-from tailwise.rank.sequence import SequenceConfig, SequenceScorer, Trained
-from tailwise.types import Floats, Rows
+from tailwise.rank.sequence import ITEMS, SequenceConfig, SequenceScorer, Trained
+from tailwise.types import Rows
 
 PARTS = 2
 """Of a batch, worked on side by side; fixed, so that the number of threads changes no result."""
@@ -31,10 +36,10 @@ def fit_sequence(config: SequenceConfig, training: Training) -> SequenceScorer:
     Train, keep the best epoch, export.
 
     Args:
-        config: Settings.
+        config: Settings; what they leave open is chosen from the data, and stands in the scorer's.
         training: With held-out people it stops when they gain no more; without, it runs for all epochs. After a fit
             with held-out people (``before``) it starts from there and goes on for the share ``finish`` of its epochs,
-            now with what had been held out.
+            now with what had been held out. With an ``Origin`` among its memo it starts from another domain's model.
 
     Returns:
         A scorer that needs no torch.
@@ -42,36 +47,34 @@ def fit_sequence(config: SequenceConfig, training: Training) -> SequenceScorer:
     Cost: O(epochs · E · (M D + L D (T + D))).
     Source: Kang & McAuley, ICDM 2018, arXiv 1808.09781; full softmax after Klenitskiy & Vasilev, RecSys 2023.
     """
+    config = _sized(config, training)
     net, epochs = train_sequence(config, training)
+    config = _with_new_items(net, config, training)
     weights = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
-    return SequenceScorer(
-        config, _table(net, training), exported(net), training.catalogue.item_ids, Trained(weights, epochs)
-    )
+    table = _placement(config, training).table(net.table().detach().numpy())
+    return SequenceScorer(config, table, exported(net), training.catalogue.item_ids, Trained(weights, epochs))
 
 
 def train_sequence(config: SequenceConfig, training: Training) -> tuple[SequenceNet, int]:
     """The trained network, and the number of epochs that it took to the best."""
-    interactions = training.interactions
-    vectors = training.catalogue.vectors
-    text = torch.from_numpy(vectors) if config.text and vectors.any() else None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        net = SequenceNet(config.shape, interactions.n_items, text)
-    how, stream = config.train, training.seed
+    config = _sized(config, training)
+    events = LikedEvents(training.interactions)
+    net, how, stream = _begun(config, training), config.train, training.seed
     before: Trained | None = None if training.before is None else training.before.trained
     if before is not None:
         net.load_state_dict({name: torch.from_numpy(array) for name, array in before.weights.items()})
         how = how.model_copy(update={"epochs": round(config.finish * before.epochs)})
         stream += 1  # other batches than the first time
-    sequences = interactions.liked_sequences()
+    if not len(events.rows):  # another domain's model is all there is
+        return net.eval(), 0
     with side_by_side(training.threads) as pool:
         progress = train(
             net,
             config=how,
             seed=stream,
-            batches=_batches(config, interactions, windows(sequences, config.shape.max_length), stream),
-            loss=_loss(net),
-            judge=_judge(net, config, training, sequences, pool) if len(training.judged()[0]) else None,
+            batches=_batches(config, events, stream),
+            loss=_loss(net, config, events),
+            judge=_judge(net, config, training, events, pool) if len(training.judged()[0]) else None,
             pool=pool,
             folder=None if training.folder is None else training.folder / "sequence",
             report=training.report,
@@ -79,102 +82,166 @@ def train_sequence(config: SequenceConfig, training: Training) -> tuple[Sequence
     return net, progress.best_epoch or progress.epoch
 
 
+def _sized(config: SequenceConfig, training: Training) -> SequenceConfig:
+    """The settings with sizes: those of the model that it starts from, else such as suit the data."""
+    origin = training.memo.get(Origin)
+    if isinstance(origin, Origin):
+        return config.model_copy(update={"shape": origin.scorer.config.shape})
+    return settled(config, training.interactions)
+
+
+def _begun(config: SequenceConfig, training: Training) -> SequenceNet:
+    """The network before it has learned from this data: items start from texts, or where another domain puts them."""
+    catalogue, origin = training.catalogue, training.memo.get(Origin)
+    start = start_of(catalogue.vectors, config.shape.dim) if config.text else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        net = SequenceNet(config.shape, len(catalogue), None if start is None else torch.from_numpy(start))
+    if isinstance(origin, Origin):
+        weights = {name: torch.from_numpy(array) for name, array in origin.weights().items()}
+        with torch.no_grad():
+            found = StandIns.of(catalogue.vectors, np.arange(len(catalogue)), origin.vectors, same=False)
+            net.ids.weight[torch.from_numpy(found.rows)] = torch.from_numpy(found.take(origin.scorer.table))
+        net.load_state_dict({**weights, ITEMS: net.ids.weight})
+    return net
+
+
+def _placement(config: SequenceConfig, training: Training) -> Placement:
+    """Where rare items stand when the table serves."""
+    vectors = training.catalogue.vectors
+    texts = vectors if config.text else np.zeros_like(vectors)
+    return Placement.of(texts, training.interactions.counts(), config.new_items)
+
+
+def _with_new_items(net: SequenceNet, config: SequenceConfig, training: Training) -> SequenceConfig:
+    """The settings with as much room for items without events as held-out people do not pay for."""
+    if "new_items" in config.model_fields_set or not len(training.judged()[0]):
+        return config
+    events = LikedEvents(training.interactions)
+    with side_by_side(training.threads) as pool:
+        found = {}
+        for power in (0.0, 0.5, 1.0):
+            tried = config.model_copy(update={"new_items": power})
+            found[power] = _earned(net, tried, training, events, pool)()
+    best = max(found.values(), key=lambda gained: float(gained.mean()))
+    enough = best.mean() - best.std() / np.sqrt(len(best))
+    chosen = max(power for power, gained in found.items() if gained.mean() >= enough)
+    return config.model_copy(update={"new_items": chosen})
+
+
 @dataclass(frozen=True)
 class _Part:
     """Some windows of a batch."""
 
     pieces: list[Rows]
+    """Places of events."""
     of: int
     """Positions to predict in the whole batch."""
     drawn: tuple[Rows, NDArray[np.float64]] | None
     """Negatives that the batch shares, and the log of the chance that each had; None compares with all items."""
-    log_chance: NDArray[np.float64]
-    """(M,) the same of every item."""
 
 
-def _batches(
-    config: SequenceConfig, interactions: Interactions, pieces: list[Rows], stream: int
-) -> Callable[[int], Iterator[list[_Part]]]:
+def _draws(config: SequenceConfig, n_items: int) -> bool:
+    return config.loss != "softmax" or n_items > config.full_softmax_up_to
+
+
+def _batches(config: SequenceConfig, events: LikedEvents, stream: int) -> Callable[[int], Iterator[list[_Part]]]:
     """
     An epoch's number to its batches, each in ``PARTS`` parts of about the same size.
 
     In a large log an epoch is one of several slices of it, so that judging and patience do not wait for all of it.
     """
+    pieces = windows(events.of_people, config.shape.max_length)
     slices = max(1, round(sum(len(piece) - 1 for piece in pieces) / config.epoch_positions))
-    smoothed = 0.75 * np.log(interactions.counts().astype(np.float64) + 1.0)
-    log_chance = smoothed - np.log(np.exp(smoothed).sum())
+    log_chance = events.log_chance(_power(config))
 
     def each(epoch: int) -> Iterator[list[_Part]]:
         rng = np.random.default_rng((stream, epoch))
         order = np.random.default_rng((stream, epoch // slices, len(pieces))).permutation(len(pieces))
         own = pieces if slices == 1 else [pieces[place] for place in order[epoch % slices :: slices]]
         for group in batches(own, tokens=config.batch_tokens, rng=rng):
-            of = sum(len(piece) - 1 for piece in group)
-            sampled = interactions.n_items > config.full_softmax_up_to
-            drawn = shared_negatives(log_chance, config.negatives, rng) if sampled else None
+            of = max(1, events.draws * sum(int(events.teaches[piece[1:]].sum()) for piece in group))
+            drawn = shared_negatives(log_chance, config.negatives, rng) if _draws(config, events.n_items) else None
             shares = (group[place::PARTS] for place in range(PARTS))
-            yield [_Part(share, of, drawn, log_chance) for share in shares if share]
+            yield [_Part(share, of, drawn) for share in shares if share]
 
     return each
 
 
-def _loss(net: SequenceNet) -> Callable[[_Part, torch.Generator], Tensor]:
-    """What a part costs: full softmax in a small catalogue, shared negatives in a large one."""
+def _power(config: SequenceConfig) -> float:
+    return 0.0 if config.loss == "gbce" else 0.75
+
+
+def _loss(net: SequenceNet, config: SequenceConfig, events: LikedEvents) -> Callable[[_Part, torch.Generator], Tensor]:
+    """
+    What a part costs: full softmax in a small catalogue, shared negatives in a large one.
+
+    Items that nobody touched are compared with nothing: they would only learn that nobody wants them.
+    """
+    low = torch.bfloat16 if fast_bfloat16() else None
+    touched, place_of = torch.from_numpy(events.touched), torch.from_numpy(events.place_of)
+    everything = len(touched) == events.n_items
+    log_chance = torch.from_numpy(events.log_chance(_power(config))).float()
+    name = "gbce" if config.loss == "gbce" else "sampled_softmax"
+    beta = gbce_beta(config.negatives, events.n_items, config.calibration)
 
     def loss(part: _Part, noise: torch.Generator) -> Tensor:
-        rows, mask = (torch.from_numpy(array) for array in left_aligned(part.pieces))
-        real = mask[:, 1:]  # a place is trained when it has a next item; padding never does
-        targets = rows[:, 1:][real]
+        places, mask = left_aligned(part.pieces)
+        real = mask[:, 1:] & events.teaches[places[:, 1:]]  # padding never teaches
+        hidden = events.read(net, places[:, :-1], noise)[torch.from_numpy(real)].repeat(events.draws, 1)
+        targets = events.wanted(places[:, 1:][real], noise)
+        table = net.table()
         if part.drawn is None:
-            table = net.table()
-            return softmax_loss(net(F.embedding(rows[:, :-1], table), noise)[real], table, targets, of=part.of)
+            if not everything:
+                table, targets = table[touched], place_of[targets]
+            return softmax_loss(hidden, table, targets, of=part.of, low=low)
         drawn, chance = (torch.from_numpy(array) for array in part.drawn)
-        mean = sampled_softmax_loss(
-            net(net.vectors(rows[:, :-1]), noise)[real],
-            net.vectors(targets),
-            net.vectors(drawn),
-            targets=targets,
-            drawn=drawn,
-            corrections=(torch.from_numpy(part.log_chance[targets.numpy()]).float(), chance.float()),
+        contest = Contest(
+            positive=(hidden * F.embedding(targets, table)).sum(1),
+            negative=hidden @ F.embedding(drawn, table).T,
+            rival=targets[:, None] != drawn,
+            corrections=(log_chance[targets], chance.float()),
+            beta=beta,
         )
-        return mean * (len(targets) / part.of)
+        return LOSSES[name](contest).sum() / part.of
 
     return loss
 
 
 def _judge(
-    net: SequenceNet, config: SequenceConfig, training: Training, sequences: list[Rows], pool: Executor
+    net: SequenceNet, config: SequenceConfig, training: Training, events: LikedEvents, pool: Executor
 ) -> Callable[[], float]:
     """NDCG@10 of the held-out items among all that the person has not had."""
+    earned = _earned(net, config, training, events, pool)
+    return lambda: float(earned().mean())
+
+
+def _earned(
+    net: SequenceNet, config: SequenceConfig, training: Training, events: LikedEvents, pool: Executor
+) -> Callable[[], NDArray[np.float64]]:
+    """What the target of each held-out person earns, (J,)."""
     people, targets = training.judged()
     chosen = np.random.default_rng(training.seed).permutation(len(people))[: config.judged_people]
-    chosen = chosen[np.argsort([len(sequences[people[c]]) for c in chosen], kind="stable")]  # alike lengths together
+    own = events.of_people
+    chosen = chosen[np.argsort([len(own[people[c]]) for c in chosen], kind="stable")]  # alike lengths together
     people, targets, seen = people[chosen], targets[chosen], training.seen(people[chosen])
+    placement = _placement(config, training)
 
-    def judge() -> float:
-        table = net.table()
+    def all_of_them() -> NDArray[np.float64]:
+        table = torch.from_numpy(placement.table(net.table().detach().numpy()))
 
-        def earned(start: int) -> NDArray[np.float64]:
-            group = [sequences[person] for person in people[start : start + 64]]
-            rows, mask = left_aligned([sequence[-config.shape.max_length :] for sequence in group])
+        def some(start: int) -> NDArray[np.float64]:
+            group = [own[person][-config.shape.max_length :] for person in people[start : start + 64]]
+            places, mask = left_aligned(group)
             with torch.no_grad():  # each thread has its own say in this
-                hidden = net(F.embedding(torch.from_numpy(rows), table))
+                hidden = events.read(net, places)
                 last = hidden[torch.arange(len(group)), torch.from_numpy(mask.sum(1) - 1)]
                 scores = (last @ table.T).numpy()
             return gains(scores, targets[start : start + 64], seen[start : start + 64])
 
-        return float(np.concatenate(list(pool.map(earned, range(0, len(people), 64)))).mean())
+        return np.concatenate(list(pool.map(some, range(0, len(people), 64))))
 
-    return judge
-
-
-def _table(net: SequenceNet, training: Training) -> Floats:
-    """The item table that serves: an item that training never saw keeps its text alone."""
-    with torch.no_grad():
-        table = net.table().clone()
-        unseen = torch.from_numpy(training.interactions.counts() == 0)
-        table[unseen] -= net.ids.weight[unseen]
-    return table.numpy()
+    return all_of_them
 
 
 class _Last(nn.Module):
@@ -184,25 +251,29 @@ class _Last(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        return self.net(vectors)[:, -1]
+    def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
+        return self.net(vectors, gaps=gaps)[:, -1]
 
 
 def exported(net: SequenceNet) -> bytes:
-    """The network as ONNX: ``vectors`` (1, T, D) to (1, D), any T up to ``max_length``."""
+    """The network as ONNX: ``vectors`` (1, T, D), and ``gaps`` (1, T) when it reads them, to (1, D); any T it reads."""
     import warnings
 
     buffer = io.BytesIO()
-    example = torch.zeros(1, min(7, net.shape.max_length), net.shape.dim)
+    length = min(7, net.shape.max_length)
+    example: tuple[Any, ...] = (torch.zeros(1, length, net.shape.dim),)
+    if net.shape.time_gaps:
+        example = (*example, torch.zeros(1, length, dtype=torch.int64))
+    names = ["vectors", "gaps"][: len(example)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (DeprecationWarning,))  # the older exporter is six times as fast here
         torch.onnx.export(
             _Last(net).eval(),
-            (example,),
+            example,
             buffer,  # type: ignore[arg-type]  # a buffer is taken too
-            input_names=["vectors"],
+            input_names=names,
             output_names=["person"],
-            dynamic_axes={"vectors": {1: "time"}},
+            dynamic_axes={name: {1: "time"} for name in names},
             opset_version=17,
             dynamo=False,
         )

@@ -1,8 +1,8 @@
 """
 A SASRec-class causal transformer: a history of item vectors to a vector that points at the next item.
 
-The item table is the sum of a learned vector per item and a linear adapter over its frozen text vector, so that an
-item which nobody has touched still has a place: its text alone.
+The item table is one learned vector per item. With texts it starts from them, whitened: what people do then moves each
+item from where its text stands to where it belongs.
 """
 
 from __future__ import annotations
@@ -15,35 +15,56 @@ from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.nets.settings import SequenceShape
 
+GAPS = 32
+"""Buckets of time between events."""
+
 
 def dropped(x: Tensor, rate: float, noise: torch.Generator | None) -> Tensor:
     """Dropout that draws from a generator of its own, so that parts of a batch can be worked on side by side."""
     if noise is None or not rate:
         return x
-    return x * torch.empty_like(x).bernoulli_(1 - rate, generator=noise).div_(1 - rate)
+    return x * (torch.rand(x.shape, generator=noise) >= rate).to(x.dtype).div_(1 - rate)  # a third of bernoulli_'s time
 
 
 class Block(nn.Module):
-    """Pre-norm causal self-attention and a feed-forward part, each added to what came in."""
+    """
+    Pre-norm causal self-attention and a feed-forward part, each added to what came in.
+
+    ``gated`` lets each part decide how much of it is added, and makes the feed-forward part a SwiGLU.
+
+    Source: Vaswani et al., NeurIPS 2017 (plain); gated after LiGR, arXiv 2502.03417, and Shazeer, arXiv 2002.05202.
+    """
 
     def __init__(self, shape: SequenceShape) -> None:
         super().__init__()
         dim, wide = shape.dim, shape.feedforward * shape.dim
         self.heads = shape.heads
+        self.gated = shape.blocks == "gated"
         self.before_attention, self.before_feedforward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query_key_value, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.widen, self.narrow = nn.Linear(dim, wide), nn.Linear(wide, dim)
+        self.widen, self.narrow = nn.Linear(dim, 2 * wide if self.gated else wide), nn.Linear(wide, dim)
+        self.gates = nn.ModuleList(nn.Linear(dim, dim) for _ in range(2 * self.gated))
         self.rate = shape.dropout
 
     def forward(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
         b, t, d = x.shape
-        mixed = self.query_key_value(self.before_attention(x)).view(b, t, 3, self.heads, d // self.heads)
+        calm = self.before_attention(x)
+        mixed = self.query_key_value(calm).view(b, t, 3, self.heads, d // self.heads)
         q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind()  # each (B, A, T, D / A)
         # Histories start at the left, so that the causal mask alone keeps padding out: it lies in everyone's future.
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + dropped(self.out(attended.transpose(1, 2).reshape(b, t, d)), self.rate, noise)
-        inner = F.gelu(self.widen(self.before_feedforward(x)))
-        return x + dropped(self.narrow(inner), self.rate, noise)
+        x = x + dropped(self._gate(0, calm, self.out(attended.transpose(1, 2).reshape(b, t, d))), self.rate, noise)
+        calm = self.before_feedforward(x)
+        wide = self.widen(calm)
+        if self.gated:
+            rise, wide = wide.chunk(2, dim=-1)
+            inner = F.silu(rise) * wide
+        else:
+            inner = F.gelu(wide)
+        return x + dropped(self._gate(1, calm, self.narrow(inner)), self.rate, noise)
+
+    def _gate(self, which: int, calm: Tensor, added: Tensor) -> Tensor:
+        return self.gates[which](calm).sigmoid() * added if self.gated else added
 
 
 class SequenceNet(nn.Module):
@@ -53,44 +74,40 @@ class SequenceNet(nn.Module):
     Args:
         shape: The network's shape.
         n_items: M.
-        text: (M, W) frozen text vectors, zeros where an item has none; None without text.
+        start: (M, ≤ D) where items start, such as their whitened texts; a row of zeros starts at random, and so do
+            the missing columns. None starts all at random.
     """
 
-    def __init__(self, shape: SequenceShape, n_items: int, text: Tensor | None) -> None:
+    def __init__(self, shape: SequenceShape, n_items: int, start: Tensor | None = None) -> None:
         super().__init__()
         self.shape = shape
         self.n_items = n_items
         self.ids = nn.Embedding(n_items, shape.dim)
         self.places = nn.Embedding(shape.max_length, shape.dim)
-        self.adapter = None if text is None else nn.Linear(text.shape[1], shape.dim, bias=False)
-        self.text = nn.Buffer(torch.empty(0) if text is None else text, persistent=False)
+        self.gaps = nn.Embedding(GAPS, shape.dim) if shape.time_gaps else None
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.last_norm = nn.LayerNorm(shape.dim)
-        for table in (self.ids, self.places):
+        for table in (self.ids, self.places, *([] if self.gaps is None else [self.gaps])):
             nn.init.normal_(table.weight, std=0.02)
-        if self.adapter is not None:
-            nn.init.normal_(self.adapter.weight, std=0.02)
+        if start is not None:
+            with torch.no_grad():
+                self.ids.weight[:, : start.shape[1]] += start
 
     def table(self) -> Tensor:
         """The item table, (M, D)."""
-        if self.adapter is None:
-            return self.ids.weight
-        return self.ids.weight + self.adapter(self.text)
+        return self.ids.weight
 
-    def vectors(self, rows: Tensor) -> Tensor:
-        """The table at some rows only, (…, D): in a large catalogue most items take no part in a batch."""
-        if self.adapter is None:
-            return self.ids(rows)
-        return self.ids(rows) + self.adapter(self.text[rows])
-
-    def forward(self, vectors: Tensor, noise: torch.Generator | None = None) -> Tensor:
+    def forward(self, vectors: Tensor, noise: torch.Generator | None = None, *, gaps: Tensor | None = None) -> Tensor:
         """
         (B, T, D) item vectors, oldest first from the left, to (B, T, D): at each place, what comes next.
 
-        ``noise`` is where dropout draws from while training; None drops nothing.
+        ``noise`` is where dropout draws from while training; None drops nothing. ``gaps``, (B, T) int64, are buckets of
+        the time from the event before up to each one; needed when the shape has ``time_gaps``.
         """
-        places = self.places.weight[: vectors.shape[1]]
-        hidden = dropped(vectors * math.sqrt(self.shape.dim) + places, self.shape.dropout, noise)  # (B, T, D)
+        hidden = vectors * math.sqrt(self.shape.dim) + self.places.weight[: vectors.shape[1]]
+        if self.gaps is not None and gaps is not None:
+            hidden = hidden + self.gaps(gaps)
+        hidden = dropped(hidden, self.shape.dropout, noise)  # (B, T, D)
         for block in self.blocks:
             hidden = block(hidden, noise)
         return self.last_norm(hidden)

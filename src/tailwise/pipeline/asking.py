@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from numbers import Real
 from typing import Any, TypeVar
 
 from tailwise.errors import RequestError
-from tailwise.types import EVENT_KINDS, Event, History, Request
+from tailwise.types import EVENT_KINDS, ORDER, Event, History, Request
 
 T = TypeVar("T", Request, Event)
 
@@ -66,9 +68,13 @@ def _made(kind: type[T], fields: Mapping[str, Any]) -> T:
         raise RequestError(f"{name} {str(error).partition(') ')[2] or error}; its fields are {known}") from error
 
 
-def check_request(request: Request) -> None:
+def check_request(request: Request, heads: Collection[str] = ()) -> None:
     """
     Refuse what cannot be answered.
+
+    Args:
+        request: What is asked.
+        heads: Those that the model has, which a blend may name.
 
     Raises:
         RequestError: names the field, the value and the rule.
@@ -85,3 +91,21 @@ def check_request(request: Request) -> None:
     for name, value in (("diversity", request.diversity), ("tail_share", request.tail_share)):
         if value is not None and not 0 <= value <= 1:
             raise RequestError(f"{name} is {value}, but it must be between 0 and 1")
+    if request.blend is not None:
+        _check_blend(request.blend, heads)
+
+
+def _check_blend(blend: object, heads: Collection[str]) -> None:
+    """Every name is a head of the model, or ``score``, and every weight a finite number."""
+    if not isinstance(blend, Mapping):
+        raise RequestError(f"blend is {blend!r}, but it must be a table of heads and what each weighs")
+    for name, weight in blend.items():
+        if not heads:
+            raise RequestError(
+                f"blend names {name!r}, but this model has no heads: fit a pipeline with the stage multitask on data "
+                "with labels for it"
+            )
+        if name not in heads and name != ORDER:
+            raise RequestError(f"blend names {name!r}, but the heads of this model are: {', '.join([*heads, ORDER])}")
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight):
+            raise RequestError(f"blend gives {name} the weight {weight!r}, but it must be a finite number")

@@ -19,6 +19,9 @@ from tailwise.types import Column, Request, Retriever, Slate, Stage, StageTrace
 
 log = logging.getLogger(__name__)
 
+SIGNALS = "signals"
+"""The column of all that is known of a candidate for this person (``pipeline.signals``); made when a stage needs it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -71,7 +74,7 @@ def check_needs(names: frozenset[str], sources: tuple[Bound, ...], stages: tuple
         ConfigError: A column is missing; names the stage, the column and what there is.
     """
     scores = {f"score_{bound.step.name}": bound for bound in sources}
-    there = {*names, *scores, "first_rank"}
+    there = {*names, *scores, "first_rank", SIGNALS}
     for bound in stages:
         missing = sorted(bound.run.needs - there)
         if missing:
@@ -81,7 +84,7 @@ def check_needs(names: frozenset[str], sources: tuple[Bound, ...], stages: tuple
             )
         there |= bound.run.gives
     wanted = {name for bound in stages for name in bound.run.needs}
-    return [bound for name, bound in scores.items() if name in wanted]
+    return [bound for name, bound in scores.items() if name in wanted or SIGNALS in wanted]
 
 
 def run_stage(

@@ -11,7 +11,7 @@ The engine: look the person up, retrieve, hydrate facts, run the stages, answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +22,13 @@ import numpy as np
 from tailwise import artifacts, registry
 from tailwise.config import PipelineConfig, Step, settings_of
 from tailwise.data.catalogue import Catalogue
+from tailwise.data.features import NO_CONTEXTS, Contexts
 from tailwise.data.interactions import Interactions
 from tailwise.encode.meaning import Meaning
 from tailwise.errors import RequestError
 from tailwise.pipeline.asking import check_request, event_of, request_of
-from tailwise.pipeline.binding import Bound, Rescore, as_stages, check_needs, keyed, run_stage, timed
+from tailwise.pipeline.binding import SIGNALS, Bound, Rescore, as_stages, check_needs, keyed, run_stage, timed
+from tailwise.pipeline.hydrate import check_signals, hydrate
 from tailwise.retrieve.merge import reciprocal_rank_fusion
 from tailwise.state.memory import MemoryStore
 from tailwise.state.opening import open_store
@@ -75,11 +77,14 @@ class Engine:
     store: StateStore = field(default_factory=MemoryStore)
     encoder: Encoder | None = None
     """Texts to vectors in the items' space; None when the items have no text."""
+    contexts: Contexts = NO_CONTEXTS
+    """What is known of moments."""
 
     def __post_init__(self) -> None:
         self._score_sources = check_needs(self.catalogue.names, self.sources, self.stages)
+        check_signals(self.stages, self.sources, self.catalogue, self.contexts)
         wanted = {name for bound in self.stages for name in bound.run.needs}
-        self._facts = frozenset(wanted & self.catalogue.names) | {"row"}
+        self._facts = frozenset(wanted & (self.catalogue.names | {SIGNALS})) | {"row"}
         # Only stages with a deadline run beside the caller; the pool makes its threads when they are first needed.
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
 
@@ -87,6 +92,11 @@ class Engine:
     def version(self) -> str:
         """Of the model: hex digits that change with its data, pipeline and seed; ``unsaved`` without a manifest."""
         return str(self.manifest.get("version", "unsaved"))
+
+    @property
+    def heads(self) -> Mapping[str, str]:
+        """What the stages tell of each candidate, by the name that a blend uses, and the column where it stands."""
+        return {head: column for bound in self.stages for head, column in getattr(bound.run, "heads", {}).items()}
 
     @classmethod
     def open(cls, path: Path | str, *, state: str = "memory://") -> Self:
@@ -115,7 +125,8 @@ class Engine:
         stages = tuple(bind(key, step) for key, step in keyed(config.stage))
         people = Interactions.open(folder / "people")
         encoder = Meaning.open(folder / "encoder") if (folder / "encoder").is_dir() else None
-        return cls(config, catalogue, people, sources, as_stages(stages), manifest, open_store(state), encoder)
+        contexts, store = Contexts.open(folder / "context"), open_store(state)
+        return cls(config, catalogue, people, sources, as_stages(stages), manifest, store, encoder, contexts)
 
     def save(self, path: Path | str) -> None:
         """
@@ -128,6 +139,7 @@ class Engine:
             self.config.write(folder / "pipeline.toml")
             self.catalogue.save(folder / "catalogue")
             self.people.save(folder / "people")
+            self.contexts.save(folder / "context")
             if isinstance(self.encoder, Meaning):
                 self.encoder.save(folder / "encoder")
             for bound in (*self.sources, *self.stages):
@@ -171,9 +183,11 @@ class Engine:
         Rank, with the trace of what happened.
 
         Raises:
-            RequestError: The request names nobody and nothing, or ``k`` or ``candidates`` are out of range.
+            RequestError: The request names nobody and nothing, ``k`` or ``candidates`` are out of range, or ``blend``
+                names a head that the model lacks, or ``context`` holds what cannot be read.
         """
-        check_request(request)
+        check_request(request, self.heads)
+        self.contexts.check(request)
         trace: list[StageTrace] = []
         with timed(trace, "person") as count:
             request, seen_out = self._resolve(request)
@@ -184,7 +198,7 @@ class Engine:
             count(0, len(first))
         trace += failed
         with timed(trace, "hydrate") as count:
-            slate, failed = self._hydrate(request, first, self._score_sources)
+            slate, failed = hydrate(request, first, self._score_sources, self.catalogue, self._facts, self.contexts)
             count(len(slate), len(slate))
         trace += failed
         for bound in self.stages:
@@ -200,10 +214,17 @@ class Engine:
         )
 
     def candidates(self, request: Request) -> Slate:
-        """What the stages would get, with every source's scores: what a stage's ``fit`` learns from."""
+        """What stages would get, with every source's scores and all signals: what their fits learn from."""
         request, _ = self._resolve(request)
-        first = self._given(request) if request.candidates is not None else self._retrieve(request)
-        return self._hydrate(request, first[0], self.sources)[0]
+        first, _ = self._given(request) if request.candidates is not None else self._retrieve(request)
+        return hydrate(request, first, self.sources, self.catalogue, self._facts | {SIGNALS}, self.contexts)[0]
+
+    def staged(self, request: Request, slate: Slate) -> Slate:
+        """Candidates after the stages; what fails is not caught."""
+        slate = slate.add(**self.catalogue.at(slate.columns["row"], self._facts - {SIGNALS}))
+        for bound in self.stages:
+            slate = bound.run(request, slate)
+        return slate
 
     def similar(self, item_id: str, k: int = 10) -> Slate:
         """
@@ -269,17 +290,3 @@ class Engine:
                 failed.append(StageTrace(bound.key, 0.0, 0, 0, f"failed: {type(error).__name__}"))
         rows, scores = reciprocal_rank_fusion(lists)
         return Slate(self.catalogue.item_ids[rows], scores, {"row": rows}), failed
-
-    def _hydrate(self, request: Request, slate: Slate, sources: Sequence[Bound]) -> tuple[Slate, list[StageTrace]]:
-        """The slate with what its stages need; a source that fails knows nothing, and the trace says so."""
-        rows, failed = slate.columns["row"], []
-        columns = dict(self.catalogue.at(rows, self._facts))
-        for bound in sources:
-            scores = np.full(len(rows), np.nan, np.float32)
-            try:
-                scores[:] = bound.run.scores(request, rows)
-            except Exception as error:  # noqa: BLE001  the others decide
-                log.warning("source failed: %s: %s", bound.key, error)
-                failed.append(StageTrace(bound.key, 0.0, len(rows), 0, f"failed: {type(error).__name__}"))
-            columns[f"score_{bound.step.name}"] = scores
-        return slate.add(**columns), failed

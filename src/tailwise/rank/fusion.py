@@ -22,8 +22,8 @@ class FusionConfig(Closed):
 
     regularisation: Annotated[float, Field(ge=0)] = 1e-3
     """Ridge on the weights, per example."""
-    people: Annotated[int, Field(ge=1)] = 2_000
-    """At most so many held-out people teach it."""
+    people: Annotated[int, Field(ge=1)] = 3_000
+    """At most so many cases of held-out people teach it."""
     query: Annotated[float, Field(ge=0)] = 3.0
     """What a request's query weighs, through the source ``text``, in multiples of the largest weight that was learned:
     logs of what people did next say nothing of what a query asks for."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,32 @@ from pydantic import Field
 
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.config import Closed
-from tailwise.data.scores import best_slate
+from tailwise.data.scores import best_slate, unit_rows
 from tailwise.errors import ArtifactError
 from tailwise.nets.settings import LoopConfig, SequenceShape
-from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
+from tailwise.types import AGAINST, Facts, Floats, Ids, Request, Rows, Slate
+
+NET = "net."
+"""What the names of the network's weights begin with, in a model folder."""
+ITEMS = "ids.weight"
+"""The one weight that belongs to the items, not to the network."""
+STEP = 0.301
+"""Times between events are told apart by doublings."""
+GAPS = 32
+"""Buckets of time between events: the last holds all above 2³⁰ seconds, 34 years."""
+
+
+def gap_buckets(times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """
+    Buckets of the time from the event before up to each of (T,) events, oldest first: ``⌊log10(max(1, Δt)) / 0.301⌋``.
+
+    The first has nothing before it: bucket 0. Source: the time intervals of HSTU, Zhai et al., ICML 2024.
+
+    >>> gap_buckets(np.array([0.0, 1.0, 3.0, 63.0, 86463.0])).tolist()
+    [0, 0, 1, 5, 16]
+    """
+    gaps = np.diff(times, prepend=times[:1])
+    return np.minimum(np.log10(np.maximum(gaps, 1.0)) / STEP, GAPS - 1).astype(np.int64)
 
 
 class SequenceConfig(Closed):
@@ -27,15 +50,23 @@ class SequenceConfig(Closed):
     train: LoopConfig = LoopConfig()
     """How it learns."""
     text: bool = True
-    """Whether an item's vector starts from its text; without, an item that nobody touched cannot be scored."""
+    """Whether items start from their texts; without, an item that nobody touched cannot be scored."""
+    new_items: Annotated[float, Field(ge=0)] = 0.0
+    """How wanted an item without events is: 0 as the usual item like it, 1 as the usual event with one; left out: the
+    most of 0, 0.5 and 1 that held-out people do not pay for, within a standard error."""
     batch_tokens: Annotated[int, Field(ge=64)] = 6_400
-    """Cells of a batch, padding included."""
+    """Cells of a batch, padding included; left out: so many that an epoch has about 15 batches, at most 6,400."""
     epoch_positions: Annotated[int, Field(ge=1)] = 200_000
     """Of a log with more positions to predict, an epoch takes about so many; the next goes on with others."""
+    loss: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
+    """``softmax`` compares with the whole catalogue up to ``full_softmax_up_to`` items and with shared negatives above,
+    as ``sampled_softmax`` always does; ``gbce`` makes scores that are closer to probabilities."""
     full_softmax_up_to: Annotated[int, Field(ge=1)] = 20_000
-    """Items up to which the loss compares with the whole catalogue; above, with shared negatives."""
+    """Items up to which ``softmax`` compares with the whole catalogue."""
     negatives: Annotated[int, Field(ge=1)] = 512
-    """Shared by a batch, drawn by popularity to the power of three quarters."""
+    """Shared by a batch, drawn by popularity to the power of three quarters; for ``gbce`` all are as likely."""
+    calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Of ``gbce``: 0 is plain binary cross-entropy, 1 gives scores that are probabilities."""
     finish: Annotated[float, Field(ge=0)] = 0.4
     """After the best epoch is known, training goes on with the held-out events for this share of the epochs."""
     judged_people: Annotated[int, Field(ge=1)] = 2_000
@@ -44,11 +75,13 @@ class SequenceConfig(Closed):
 
 @dataclass(frozen=True)
 class Trained:
-    """What training can go on from; not saved."""
+    """What training can go on from, here or in another domain."""
 
     weights: Mapping[str, NDArray[Any]]
     epochs: int
     """To the best one."""
+    note: Mapping[str, float | str] = field(default_factory=dict)
+    """What was chosen and how good it was, for the model card."""
 
 
 class SequenceScorer:
@@ -58,7 +91,7 @@ class SequenceScorer:
     Args:
         config: What it was trained with.
         table: (M, D) item vectors; rows of items without any knowledge are zero.
-        onnx: The network, (1, T, D) item vectors to (1, D).
+        onnx: The network, (1, T, D) item vectors, and (1, T) buckets of time when it reads gaps, to (1, D).
         item_ids: (M,).
         trained: What training can go on from.
     """
@@ -90,13 +123,17 @@ class SequenceScorer:
             onnx = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"{path} cannot be read ({error.strerror}); fit the model again") from error
-        return cls(config, load_arrays(folder / "sequence.safetensors")["table"], onnx, facts.item_ids)
+        arrays = load_arrays(folder / "sequence.safetensors")
+        weights = {name.removeprefix(NET): array for name, array in arrays.items() if name.startswith(NET)}
+        return cls(config, arrays["table"], onnx, facts.item_ids, Trained(weights, epochs=0))
 
     def save(self, folder: Path) -> None:
-        """Write the network and the item table."""
+        """Write the network, to run (ONNX) and to learn on from (its weights), and the item table."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sequence.onnx").write_bytes(self._onnx)
-        save_arrays(folder / "sequence.safetensors", table=self.table)
+        weights = {} if self.trained is None else self.trained.weights
+        kept = {NET + name: array for name, array in weights.items() if name != ITEMS}
+        save_arrays(folder / "sequence.safetensors", table=self.table, **kept)
 
     def __call__(self, request: Request, k: int) -> Slate:
         vector = self.person(request)
@@ -108,12 +145,22 @@ class SequenceScorer:
         known = (rows >= 0) & self._known[rows] & bool(vector.any())
         return np.where(known, self.table[rows] @ vector, np.float32("nan"))
 
+    @cached_property
+    def vectors(self) -> Floats:
+        """(M, D) the item table at unit length."""
+        return unit_rows(self.table)
+
     def person(self, request: Request) -> Floats:
         """The vector of a request's history, (D,); zeros when nothing in it is known. Made once a request."""
         if self not in request.cache:
-            liked = request.past.liked()[-self.config.shape.max_length :]
+            past = request.past
+            liked = past.liked()[-self.config.shape.max_length :]
             if len(liked):
-                (out,) = self._session.run(None, {"vectors": self.table[liked][None]})
+                given: dict[str, NDArray[Any]] = {"vectors": self.table[liked][None]}
+                if self.config.shape.time_gaps:
+                    own = np.array([event not in AGAINST for event in past.events], bool) & (past.rows >= 0)
+                    given["gaps"] = gap_buckets(past.times[own])[None, -len(liked) :]
+                (out,) = self._session.run(None, given)
                 request.cache[self] = out[0]
             else:
                 request.cache[self] = np.zeros(self.table.shape[1], np.float32)

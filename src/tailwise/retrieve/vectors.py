@@ -66,6 +66,11 @@ class TextNeighbours:
         known = (rows >= 0) & bool(profile.any())
         return np.where(known, self._vectors[rows] @ profile, np.float32("nan"))
 
+    @property
+    def vectors(self) -> Floats:
+        """(M, D) what the items mean."""
+        return self._vectors
+
     def _profile(self, request: Request) -> Floats:
         """What the request is about, (D,); zeros when nothing is known."""
         if QUERY in request.cache:

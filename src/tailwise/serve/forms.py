@@ -41,6 +41,8 @@ class RequestForm(Struct):
     exclude_seen: bool | None = None
     diversity: Share | None = None
     tail_share: Share | None = None
+    blend: dict[str, float] | None = None
+    """What each head of the model weighs in the order, by name; ``score`` is the order that comes in."""
     seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] = 0
     explain: bool = False
 
@@ -71,6 +73,8 @@ class ItemForm(Struct):
     tail: bool
     labels: list[str] | UnsetType = UNSET
     """Genres, tags or categories; with ``explain`` only."""
+    told: dict[str, float | None] | UnsetType = UNSET
+    """What the heads of the model tell: chances, a rating, seconds; where it has heads."""
 
 
 class FirstForm(Struct):

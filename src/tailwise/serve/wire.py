@@ -89,6 +89,7 @@ def request_of(form: RequestForm) -> Request:
         exclude_seen=form.exclude_seen,
         diversity=form.diversity,
         tail_share=form.tail_share,
+        blend=form.blend,
         seed=form.seed,
     )
 
@@ -238,6 +239,7 @@ def _items(engine: Engine, slate: Slate, *, explain: bool) -> list[ItemForm]:
     propensities, ranks = np.asarray(columns["propensity"]).tolist(), np.asarray(columns["first_rank"]).tolist()
     tail = engine.catalogue.at(rows, ["tail"])["tail"].tolist()
     labels = _labels(engine, rows) if explain else None
+    told = _told(engine, slate)
     return [
         ItemForm(
             item_id,
@@ -248,9 +250,17 @@ def _items(engine: Engine, slate: Slate, *, explain: bool) -> list[ItemForm]:
             ranks[place],
             tail[place],
             UNSET if labels is None else labels[place],
+            told[place] if told else UNSET,
         )
         for place, (item_id, title, score) in enumerate(_named(engine, slate))
     ]
+
+
+def _told(engine: Engine, slate: Slate) -> list[dict[str, float | None]]:
+    """What the heads tell of each item, by column; empty where the model has none, or they did not get to it."""
+    columns = {name: slate.columns[name] for name in engine.heads.values() if slate.columns[name].dtype.kind == "f"}
+    known = [[None if v != v else round(v, 6) for v in column.tolist()] for column in columns.values()]  # noqa: PLR0124  NaN alone differs from itself
+    return [dict(zip(columns, values, strict=True)) for values in zip(*known, strict=True)]
 
 
 def _labels(engine: Engine, rows: Rows) -> list[list[str]]:

@@ -1,0 +1,287 @@
+"""
+Search settings on held-out people: propose, fit, ask what the pipeline earned on people it did not learn from.
+
+    Search ─▶ run (some trials, in this process) ─▶ study (SQLite) ─▶ Found (trials, best pipeline, what mattered)
+
+The test part takes no part: a fit holds people out by itself, and its own notes are what is compared. Trials that are
+behind the others at the same epoch end early. Whoever runs the same search on the same file goes on with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tailwise import registry
+from tailwise.config import PipelineConfig, Settings
+from tailwise.data.load import Dataset
+from tailwise.errors import ConfigError, TailwiseError, UnavailableError
+from tailwise.learn.fit import fit
+from tailwise.learn.space import AFTERWARDS, Dial, value_of, with_settings
+from tailwise.learn.track import Report, Watched
+from tailwise.pipeline.binding import keyed
+
+if TYPE_CHECKING:
+    import optuna
+
+Listen = Callable[[str, int, Mapping[str, float]], None]
+VALUE = "ndcg@10"
+"""How the notes of a fit call what a pipeline, or a part of it, earned on held-out people."""
+LEAST_TRIALS = 4
+"""With fewer that came to their end nothing can be said of what mattered."""
+DISK_SECONDS = 60
+"""How long one process waits for another that writes."""
+
+
+class _Late(Exception):  # noqa: N818  it ends a trial, and is no error
+    """The time is up."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, on what, and where its trials are kept."""
+
+    data: Dataset
+    config: PipelineConfig
+    space: Mapping[str, Dial]
+    storage: Path
+    """SQLite; other searches may be kept in it."""
+    out: Path
+    """TOML of the best pipeline so far, after every trial that is better."""
+    seed: int
+    settings: Settings
+
+    def study(self, worker: int = 0) -> optuna.Study:
+        """
+        The trials, as Optuna keeps them; another search on the same file has others.
+
+        Raises:
+            UnavailableError: Optuna is not installed, or the file cannot be opened.
+        """
+        try:
+            import optuna
+        except ImportError as error:
+            raise UnavailableError("tune needs Optuna: pip install 'tailwise[train]'") from error
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            self.storage.parent.mkdir(parents=True, exist_ok=True)
+            kept = optuna.storages.RDBStorage(
+                f"sqlite:///{self.storage}", engine_kwargs={"connect_args": {"timeout": DISK_SECONDS}}
+            )
+            study = optuna.create_study(storage=kept, study_name=self.name, direction="maximize", load_if_exists=True)
+        except Exception as error:  # SQLAlchemy's errors and SQLite's share no public class
+            raise UnavailableError(f"{self.storage} cannot hold the trials: {error}") from error
+        # A resumed search must not propose again what the first one did.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=self.seed + 7919 * worker + len(study.get_trials(deepcopy=False))
+        )
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3)
+        return study
+
+    @cached_property
+    def name(self) -> str:
+        """Of the study: changes with everything that a value depends on."""
+        facts = [self.data.digest(), self.config.model_dump(mode="json"), repr(sorted(self.space.items())), self.seed]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial."""
+
+    number: int
+    state: str
+    """``complete``, ``pruned`` (behind the others at the same epoch) or ``failed``."""
+    value: float | None
+    """Validation NDCG@10; None unless complete."""
+    seconds: float
+    settings: Mapping[str, Any]
+    why: str
+    """What failed."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found so far."""
+
+    trials: tuple[Tried, ...]
+    """That came to an end, in order."""
+    best: Tried | None
+    mattered: Mapping[str, float]
+    """Setting to its share in how values differ, largest first; they add up to 1. Empty with few trials."""
+
+
+def run(
+    search: Search,
+    trials: int,
+    *,
+    seconds: float | None = None,
+    worker: int = 0,
+    report: Report = lambda what, done, total: None,  # noqa: ARG005  silent by default
+) -> None:
+    """
+    Run some more trials in this process; the first of a search is the pipeline as it is.
+
+    Args:
+        search: What to search.
+        trials: How many more, at most.
+        seconds: After so many none begins, and one that trains ends; None: no limit.
+        worker: Which of several processes this is, from 0; each proposes others.
+        report: Progress in trials.
+
+    Raises:
+        TailwiseError: The pipeline cannot be fitted as it is.
+    """
+    study, started = search.study(worker), time.monotonic()
+    deadline = None if seconds is None else started + seconds
+    first = worker == 0 and not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False))
+    if first:
+        now = {name: value_of(search.config, name) for name in search.space}
+        study.enqueue_trial({name: value for name, value in now.items() if search.space[name].has(value)})
+    for done in range(trials):
+        report("tune", done, trials)
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        _one_trial(search, study, deadline, strict=first and done == 0)
+    report("tune", trials, trials)
+
+
+def _one_trial(search: Search, study: optuna.Study, deadline: float | None, *, strict: bool) -> None:
+    """Propose, fit, tell. An interrupted trial counts as failed, and so do settings that do not go together."""
+    import optuna
+
+    trial = study.ask()
+    values = {name: dial.turn(trial, name) for name, dial in search.space.items()}
+    try:
+        known = _known(study, values)
+        value = _worth(search, values, _listener(trial, deadline)) if known is None else known
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    except BaseException as error:
+        trial.set_user_attr("why", str(error) or type(error).__name__)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        if not isinstance(error, _Late) and (strict or not isinstance(error, TailwiseError)):
+            raise
+    else:
+        study.tell(trial, value)
+        if study.best_trial.number == trial.number:
+            save_best(search, values)
+
+
+def _listener(trial: optuna.Trial, deadline: float | None) -> Listen:
+    """What hears every epoch of a trial, and ends it when it is behind the others or late."""
+    import optuna
+
+    heard: set[int] = set()
+
+    def listen(_: str, epoch: int, figures: Mapping[str, float]) -> None:
+        if deadline is not None and time.monotonic() > deadline:
+            raise _Late("the time was up")
+        # Of several nets only the first is compared with others of its kind.
+        if "validation" in figures and epoch not in heard:
+            heard.add(epoch)
+            trial.report(figures["validation"], epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    return listen
+
+
+def _known(study: optuna.Study, values: Mapping[str, Any]) -> float | None:
+    """What the same settings were worth before: a fit gives the same again."""
+    for other in study.get_trials(deepcopy=False):
+        if other.state.name == "COMPLETE" and other.params == values:
+            return other.value
+    return None
+
+
+def _worth(search: Search, values: Mapping[str, Any], listen: Listen) -> float:
+    """What held-out people say of the pipeline with these settings."""
+    config = with_settings(search.config, {**values, **_without_finish(search.config)})
+    watched = Watched(lambda *_: None, listen=listen)
+    engine = fit(search.data, config, seed=search.seed, settings=search.settings, report=watched)
+    return validation_value(engine.manifest["metrics"])
+
+
+def _without_finish(config: PipelineConfig) -> dict[str, Any]:
+    """What fits spend after the choice, left out: no held-out person sees it."""
+    sources = {step.name: registry.component(step.name).Config.model_fields for step in config.retrieve}
+    return {f"{name}.{AFTERWARDS}": 0.0 for name, fields in sources.items() if AFTERWARDS in fields}
+
+
+def validation_value(notes: Mapping[str, Mapping[str, float | str]]) -> float:
+    """
+    What a fit's notes say that the pipeline earns on held-out people: of the last stage that was judged, its best.
+
+    A stage is used only when it is better than what it was compared with, so the best figure is what serves.
+
+    Raises:
+        ConfigError: No stage was judged.
+
+    >>> validation_value({"fusion": {"ndcg@10 ease": 0.1, "ndcg@10 fusion": 0.12, "decision": "used"}})
+    0.12
+    """
+    for stage in reversed(list(notes.values())):
+        values = [value for key, value in stage.items() if key.startswith(VALUE) and not isinstance(value, str)]
+        if values:
+            return max(values)
+    raise ConfigError("the fit judged nothing on held-out people; the pipeline needs a stage that learns, as fusion")
+
+
+def save_best(search: Search, values: Mapping[str, Any]) -> None:
+    """
+    Write the pipeline with these settings, ready for ``tailwise fit --config``; a crash leaves the file before.
+
+    Raises:
+        UnavailableError: The file cannot be written.
+    """
+    config = with_settings(search.config, values)
+    files = {
+        f"{key}.file": str(Path(step.settings["file"]).resolve())
+        for key, step in keyed(config.stage)
+        if "file" in step.settings  # beside the pipeline that it was read with, not beside this one
+    }
+    fresh = search.out.with_name(f".{search.out.name}.new")
+    try:
+        search.out.parent.mkdir(parents=True, exist_ok=True)
+        with_settings(config, files).write(fresh)
+        fresh.replace(search.out)
+    except OSError as error:
+        raise UnavailableError(f"{search.out} cannot be written: {error.strerror}") from error
+
+
+def found(search: Search) -> Found:
+    """What the trials say so far."""
+    study = search.study()
+    trials = tuple(
+        Tried(
+            trial.number,
+            {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
+            trial.value if trial.state.name == "COMPLETE" else None,
+            trial.duration.total_seconds() if trial.duration else 0.0,
+            trial.params,
+            str(trial.user_attrs.get("why", "")),
+        )
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished()
+    )
+    complete = [trial for trial in trials if trial.value is not None]
+    best = max(complete, key=lambda trial: trial.value or 0.0, default=None)
+    return Found(trials, best, _mattered(study, complete))
+
+
+def _mattered(study: optuna.Study, complete: list[Tried]) -> dict[str, float]:
+    """Shares of settings in how values differ (PED-ANOVA: Watanabe et al., IJCAI 2023, arXiv 2304.10255)."""
+    import optuna
+
+    if len(complete) < LEAST_TRIALS or len({trial.value for trial in complete}) < 2:
+        return {}
+    judge = optuna.importance.PedAnovaImportanceEvaluator()
+    shares = optuna.importance.get_param_importances(study, evaluator=judge)
+    return {name: round(float(share), 4) for name, share in shares.items()}

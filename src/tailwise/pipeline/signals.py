@@ -1,0 +1,153 @@
+"""
+All that is known of a candidate for this person, as numbers: what a learned re-ranker judges by.
+
+    signals (N, F) =  every source's score, standardised within the slate
+                    | nearness to what the person did lately, in every space that a source keeps vectors in
+                    | popularity, how popular it is now, and how that compares with what the person takes
+                    | labels and numbers shared with the person's past
+                    | how often, and how lately, the person had it before
+                    | the moment of the request, and what is taken in such moments
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tailwise.data.catalogue import Catalogue
+from tailwise.data.features import NO_CONTEXTS, Contexts
+from tailwise.pipeline.binding import Bound
+from tailwise.rank.fusion import standardised
+from tailwise.types import Column, Embedded, Floats, History, Request, Rows
+
+NEAR = ("to the last", "to the last 5", "to the last 50", "to the nearest", "to the nearest of 10")
+LATELY, SHORT, RECENT = 50, 5, 10
+MOST_NUMBERS = 4
+"""Number columns of the items that are compared with the person's past."""
+OWN = frozenset({"row", "popularity", "recent", "tail", "vector"})
+
+
+def signal_names(sources: Sequence[Bound], catalogue: Catalogue, contexts: Contexts = NO_CONTEXTS) -> tuple[str, ...]:
+    """What each of the F signals is, in order."""
+    names = [f"score {bound.step.name}" for bound in sources]
+    names += [f"{bound.step.name} {near}" for bound in _spaces(sources) for near in NEAR]
+    names += ["popularity", "recent", "more popular than usual"]
+    names += [f"{label} {span}" for label in catalogue.labels for span in ("shared", "shared lately")]
+    names += [f"{number} differs" for number in _numbers(catalogue)]
+    return (*names, "times had", "had lately", *contexts.names)
+
+
+def signals(
+    request: Request,
+    rows: Rows,
+    scores: list[Column],
+    sources: Sequence[Bound],
+    catalogue: Catalogue,
+    contexts: Contexts,
+) -> Floats:
+    """
+    The signals of a slate.
+
+    Args:
+        request: With its history.
+        rows: (N,) catalogue rows, -1 unknown.
+        scores: Of each source, (N,), NaN where it knows nothing.
+        sources: In the order of ``scores``.
+        catalogue: Facts about items.
+        contexts: What is known of moments.
+
+    Returns:
+        (N, F) float32, finite; 0 where nothing is known.
+
+    Cost: O(N H D) a space, H at most ``LATELY``.
+    """
+    past = request.past
+    liked = past.liked()
+    parts = [standardised(scores)] if scores else []
+    parts += [nearness(bound.run.vectors, rows, liked) for bound in _spaces(sources)]
+    parts.append(_popularity(rows, liked, catalogue))
+    parts += [
+        _shared(catalogue.at(rows, {label})[label], catalogue.at(liked, {label})[label]) for label in catalogue.labels
+    ]
+    parts += [_differs(name, rows, liked, catalogue) for name in _numbers(catalogue)]
+    parts += [_had(rows, past), contexts.signals(request, rows)]
+    return np.nan_to_num(np.concatenate(parts, axis=1).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def nearness(vectors: Floats, rows: Rows, liked: Rows) -> Floats:
+    """
+    Cosines of candidates to what was liked lately: the last item, means of 5 and 50, the nearest of 50 and of 10.
+
+    Args:
+        vectors: (M, D) unit rows, zeros where an item has none.
+        rows: (N,) candidates, -1 unknown.
+        liked: (H,) oldest first; the newest ``LATELY`` are looked at.
+
+    Returns:
+        (N, 5) float32; zeros without a history, and for unknown items.
+    """
+    lately = liked[-LATELY:]
+    if not len(lately):
+        return np.zeros((len(rows), len(NEAR)), np.float32)
+    cosines = np.where(rows[:, None] >= 0, vectors[rows] @ vectors[lately].T, np.float32(0.0))  # (N, ≤ 50)
+    short, recent = cosines[:, -SHORT:], cosines[:, -RECENT:]
+    kinds = (cosines[:, -1], short.mean(1), cosines.mean(1), cosines.max(1), recent.max(1))
+    return np.stack(kinds, axis=1).astype(np.float32)
+
+
+def _spaces(sources: Sequence[Bound]) -> list[Bound]:
+    return [bound for bound in sources if isinstance(bound.run, Embedded)]
+
+
+def _numbers(catalogue: Catalogue) -> list[str]:
+    """Number columns of the items file, by name."""
+    return [name for name in sorted(catalogue.names - OWN) if _is_number(catalogue, name)][:MOST_NUMBERS]
+
+
+def _is_number(catalogue: Catalogue, name: str) -> bool:
+    column = catalogue.at(np.array([-1]), {name})[name]
+    return bool(column.ndim == 1 and column.dtype.kind == "f")
+
+
+def _popularity(rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:
+    """(N, 3) the log of popularity, its quantile now, and how far it is above what the person liked lately."""
+    known = catalogue.at(rows, {"popularity", "recent"})
+    popular = np.log1p(known["popularity"])
+    usual = np.log1p(catalogue.at(liked[-RECENT:], {"popularity"})["popularity"])
+    return np.stack([popular, known["recent"], popular - (usual.mean() if len(usual) else np.nan)], axis=1)
+
+
+def _shared(of_rows: Column, of_liked: Column) -> Floats:
+    """(N, 2) the mean share of the person's past, and of the latest part of it, that has a candidate's labels."""
+    if not len(of_liked):
+        return np.zeros((len(of_rows), 2), np.float32)
+    taste = np.stack([of_liked.mean(0), of_liked[-RECENT:].mean(0)], axis=1).astype(np.float32)  # (labels, 2)
+    shared: Floats = (of_rows.astype(np.float32) @ taste) / np.maximum(of_rows.sum(1, keepdims=True), 1)
+    return shared
+
+
+def _differs(name: str, rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:
+    """(N, 1) how far a number is from that of what the person liked lately, in spreads of the slate, at most 3."""
+    with np.errstate(invalid="ignore"):
+        numbers, own = catalogue.at(rows, {name})[name], catalogue.at(liked[-RECENT:], {name})[name]
+        own = own[np.isfinite(own)]
+        known = numbers[np.isfinite(numbers)]
+        if not len(own) or not len(known) or known.std() < 1e-9:
+            return np.zeros((len(rows), 1), np.float32)
+        apart: Floats = np.clip(np.abs(numbers - own.mean()) / known.std(), 0, 3)[:, None]
+    return apart
+
+
+def _had(rows: Rows, past: History) -> Floats:
+    """(N, 2) the log of how often the person had an item before, and 1 / (1 + events since the last time)."""
+    known = past.rows >= 0
+    if not known.any():
+        return np.zeros((len(rows), 2), np.float32)
+    items, inverse, times = np.unique(past.rows[known], return_inverse=True, return_counts=True)
+    newest = np.zeros(len(items), np.int64)
+    np.maximum.at(newest, inverse, np.flatnonzero(known))
+    place = np.minimum(np.searchsorted(items, rows), len(items) - 1)
+    there = items[place] == rows
+    lately = 1.0 / (len(past) - newest[place])
+    return np.where(there[:, None], np.stack([np.log1p(times[place]), lately], axis=1), 0.0).astype(np.float32)

@@ -1,0 +1,172 @@
+"""What follows what: every item's weight for what comes next, solved for in closed form from the order of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from pydantic import Field
+
+from tailwise.config import Closed
+from tailwise.data.interactions import Interactions, Training
+from tailwise.data.scores import at_rows, best_slate
+from tailwise.retrieve.collaborative import most_liked
+from tailwise.retrieve.pairs import PairWeights
+from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
+
+BLOCK = 100_000
+"""Moments worked on at once, so that memory does not grow with the log."""
+
+
+class NextItemConfig(Closed):
+    """Settings of the next-item source."""
+
+    regularisation: Annotated[float, Field(gt=0)] = 30.0
+    """Ridge on the weights; larger trusts frequent pairs more."""
+    memory: Annotated[float, Field(ge=0)] = 0.2
+    """How fast what came before fades while it learns: each moment counts ``exp(-memory)`` of the next one."""
+    window: Annotated[int, Field(ge=1)] = 20
+    """Moments before a step that it learns from."""
+    decay: Annotated[float, Field(ge=0)] | None = None
+    """The same when it scores; None lets held-out people choose."""
+    most_items: Annotated[int, Field(ge=1)] = 5_000
+    """The most popular items that take part; the matrix to solve with has this many rows."""
+    neighbours: Annotated[int, Field(ge=1)] = 1_500
+    """Strongest weights kept of each item; all of them when the catalogue is small."""
+
+
+class NextItem:
+    """
+    A linear model of the next moment given those before: sequels, and what is bought again.
+
+    EASE asks who liked both; this asks what came after, so the weights of a pair differ by direction and an item may
+    lead back to itself.
+    """
+
+    Config = NextItemConfig
+
+    def __init__(self, config: NextItemConfig, weights: PairWeights, item_ids: Ids) -> None:
+        self.config = config
+        self.weights = weights
+        self._item_ids = item_ids
+
+    @classmethod
+    def fit(cls, config: NextItemConfig, training: Training) -> Self:
+        """
+        Solve for the weights.
+
+        Cost: O(E (window · basket)) sparse products and O(C³) time, O(C²) memory, C at most ``most_items``.
+        Source: after SLIT, Choi et al., WWW 2021, arXiv 2103.16104; steps by moments and their weights are ours.
+        """
+        training.report("next_item", 0, 1)
+        chosen = most_liked(training.interactions, config.most_items)
+        dense = next_weights(training.interactions, chosen, config)
+        weights = PairWeights(dense, chosen=chosen, n_items=training.interactions.n_items)
+        if config.decay is None:
+            config = config.model_copy(update={"decay": weights.best_decay(training)})
+        training.report("next_item", 1, 1)
+        return cls(config, weights.strongest(config.neighbours), training.catalogue.item_ids)
+
+    @classmethod
+    def open(cls, config: NextItemConfig, facts: Facts, folder: Path) -> Self:
+        """Read what ``save`` wrote."""
+        return cls(config, PairWeights.open(folder, "next_item"), facts.item_ids)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights."""
+        self.weights.save(folder, "next_item")
+
+    def __call__(self, request: Request, k: int) -> Slate:
+        return best_slate(self._all(request), k, request, self._item_ids)
+
+    def scores(self, request: Request, rows: Rows) -> Floats:
+        return at_rows(self._all(request), rows)
+
+    def _all(self, request: Request) -> Floats:
+        """(M,) scores; NaN for what never followed anything that the person had."""
+        if self not in request.cache:
+            scores = self.weights.scores(request.past, self.config.decay or 0.0)
+            request.cache[self] = np.where(scores == 0, np.float32("nan"), scores)
+        return request.cache[self]
+
+
+def next_weights(interactions: Interactions, chosen: Rows, config: NextItemConfig) -> Floats:
+    """
+    The weights that best rebuild each moment from the fading moments before it, by ridge regression.
+
+    A step from a past ``z`` (its items, each moment counting ``exp(-memory)`` of the next) to a moment ``x`` counts
+    ``1 / sqrt(|z| |x|)``, so that neither long histories nor large baskets have all the say.
+
+    Args:
+        interactions: Whose liked events are the steps.
+        chosen: (C,) rows of the items that take part.
+        config: Settings.
+
+    Returns:
+        (C, C) float32, from an item to what follows it; zeros when nobody has two moments.
+    """
+    from scipy.linalg import lapack
+
+    count = len(chosen)
+    gram, ahead = np.zeros((count, count), np.float32), np.zeros((count, count), np.float32)
+    for before, after in _steps(interactions, chosen, config):
+        gram += (before.T @ before).toarray()
+        ahead += (before.T @ after).toarray()
+    if not ahead.any():
+        return ahead  # nobody has two moments, or no item of the chosen follows another
+    gram[np.diag_indices(count)] += config.regularisation
+    factor, failed = lapack.spotrf(gram.T, lower=False, overwrite_a=True)  # symmetric; .T is what LAPACK stores
+    assert failed == 0, "a Gram matrix plus a ridge is positive definite"
+    solved, _ = lapack.spotrs(factor, ahead, lower=False)
+    return np.ascontiguousarray(solved, np.float32)
+
+
+def _steps(interactions: Interactions, chosen: Rows, config: NextItemConfig) -> Iterator[tuple[Any, Any]]:
+    """Blocks of steps: (S, C) sparse pasts and the moments that followed them, both by the root of a step's weight."""
+    from scipy.sparse import csr_matrix, diags
+
+    starts = interactions.moment_starts
+    owners = interactions.users[starts]
+    moments = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(interactions))))  # (E,)
+    place = np.full(interactions.n_items, -1)
+    place[chosen] = np.arange(len(chosen))
+    kept = interactions.likes & (place[interactions.rows] >= 0)
+    items, moments = place[interactions.rows[kept]], moments[kept]
+    for low, high in _blocks(owners):
+        own = slice(*np.searchsorted(moments, (low, high)))
+        at = (moments[own] - low, items[own])
+        acts = csr_matrix((np.ones(len(at[0]), np.float32), at), shape=(high - low, len(chosen)))
+        acts.data[:] = 1.0  # viewed and bought at one moment is one
+        past = _fading(owners[low:high], config) @ acts
+        weight = np.asarray(past.sum(axis=1)).ravel() * np.asarray(acts.sum(axis=1)).ravel()  # |z| |x|
+        root = np.where(weight > 0, np.maximum(weight, 1e-30) ** -0.25, 0.0).astype(np.float32)
+        yield diags(root) @ past, diags(root) @ acts
+
+
+def _blocks(owners: Rows) -> Iterator[tuple[int, int]]:
+    """Stretches of about ``BLOCK`` moments that part no person."""
+    low = 0
+    while low < len(owners):
+        high = int(np.searchsorted(owners, owners[min(low + BLOCK, len(owners)) - 1], side="right"))
+        yield low, high
+        low = high
+
+
+def _fading(owners: Rows, config: NextItemConfig) -> Any:
+    """(S, S) sparse: how much each moment counts in the past of each, strictly before it and of the same person."""
+    from scipy.sparse import coo_matrix, csr_matrix
+
+    later, earlier, worth = [], [], []
+    for gap in range(1, min(config.window, len(owners) - 1) + 1):
+        places = np.flatnonzero(owners[gap:] == owners[:-gap])
+        if not len(places):
+            break
+        later.append(places + gap)
+        earlier.append(places)
+        worth.append(np.full(len(places), np.exp(-config.memory * (gap - 1)), np.float32))
+    if not later:
+        return csr_matrix((len(owners), len(owners)), dtype=np.float32)
+    at = (np.concatenate(later), np.concatenate(earlier))
+    return coo_matrix((np.concatenate(worth), at), shape=(len(owners),) * 2).tocsr()

@@ -1,0 +1,97 @@
+"""The list-wise re-ranker learns what a sum cannot say, and leaves an order that it cannot better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
+
+import torch
+
+from tailwise.data.interactions import Training
+from tailwise.learn.attention import exported, fit_attention
+from tailwise.nets.attention import Committee, SlateNet
+from tailwise.nets.session import open_session
+from tailwise.nets.settings import LoopConfig, SlateShape
+from tailwise.pipeline import Engine
+from tailwise.rerank.attention import Attention, AttentionConfig
+from tailwise.types import Request
+
+World = tuple[Training, Engine]
+QUICK = AttentionConfig(
+    shape=SlateShape(dim=8), train=LoopConfig(epochs=12, learning_rate=1e-2, patience=12, average=0.9), committee=2
+)
+
+
+def test_it_learns_what_the_order_that_comes_in_does_not_say(where_they_differ: World) -> None:
+    training, engine = where_they_differ
+
+    stage, notes = fit_attention(QUICK, training, engine)
+
+    assert notes["decision"] == "used"
+    assert notes["ndcg@10 after (cross-fitted)"] > notes["ndcg@10 before"] + 0.3
+    slate = engine.candidates(Request("r", history=training.past(7), exclude_seen=False))
+    assert stage(Request("r"), slate).columns["row"][0] == training.targets[7]  # type: ignore[index]  # there are some
+
+
+def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_the_order_says_all: World) -> None:
+    training, engine = where_the_order_says_all
+
+    stage, notes = fit_attention(QUICK, training, engine)
+
+    assert notes["decision"] == "not used: it gains no more than its standard error"
+    slate = engine.candidates(Request("r", history=training.past(7)))
+    assert stage(Request("r"), slate) is slate
+    assert stage.needs == frozenset()
+
+
+def test_with_few_cases_the_order_stands(where_they_differ: World) -> None:
+    training, engine = where_they_differ
+    assert training.targets is not None
+    training.targets[150:] = -1
+
+    _, notes = fit_attention(QUICK, training, engine)
+
+    assert notes == {"decision": "not used: 150 cases could teach it, fewer than 200"}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_seed_gives_the_same_network_whatever_the_number_of_threads(
+    where_they_differ: World, threads: int
+) -> None:
+    training, engine = where_they_differ
+    brief = QUICK.model_copy(update={"train": LoopConfig(epochs=2)})
+
+    first, _ = fit_attention(brief, training, engine)
+    again, _ = fit_attention(brief, replace(training, threads=threads, memo={}), engine)
+
+    slate = engine.candidates(Request("r", history=training.past(3)))
+    assert first(Request("r"), slate).scores.tolist() == again(Request("r"), slate).scores.tolist()
+
+
+def test_what_serves_gives_what_torch_gives() -> None:
+    torch.manual_seed(2)
+    committee = Committee([SlateNet(SlateShape(dim=8), torch.randn(5), torch.rand(5) + 0.5, 1.3) for _ in range(2)])
+    session = open_session(exported(committee, 5), "the network")
+
+    for n in (1, 2, 30):
+        signals, base = torch.randn(1, n, 5), torch.randn(1, n)
+        (found,) = session.run(None, {"signals": signals.numpy(), "base": base.numpy()})
+        with torch.no_grad():
+            wanted = committee(signals, base).numpy()
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_it_is_saved_and_opens_equal(where_they_differ: World, tmp_path: Path) -> None:
+    training, engine = where_they_differ
+    stage, _ = fit_attention(QUICK, training, engine)
+    folder = tmp_path / "attention"
+    stage.save(folder)
+    opened = Attention.open(QUICK, training.catalogue, folder)
+
+    slate = engine.candidates(Request("r", history=training.past(3)))
+    assert opened(Request("r"), slate).scores.tolist() == stage(Request("r"), slate).scores.tolist()
+    assert opened.names == stage.names

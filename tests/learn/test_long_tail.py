@@ -1,0 +1,112 @@
+"""The long tail's due: as much as held-out people pay little for, and what is set stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
+
+from tailwise.config import PipelineConfig, Step
+from tailwise.data.catalogue import Catalogue
+from tailwise.data.interactions import Interactions, Training
+from tailwise.data.load import Dataset
+from tailwise.learn.long_tail import PENALTIES, fit_long_tail
+from tailwise.pipeline import Engine
+from tailwise.pipeline.binding import Bound
+from tailwise.rerank.long_tail import LongTailConfig
+from tailwise.types import Floats, Request, Rows, Slate
+
+ITEMS, PEOPLE = 40, 400
+IDS = [f"i{row:02d}" for row in range(ITEMS)]
+POPULAR = np.exp(-np.arange(ITEMS) / 6).astype(np.float32) * 500
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """A source with an opinion of every item for every person, told apart by the time of their only event."""
+
+    ids: Any
+    scores_of: Floats  # (U, M)
+
+    def __call__(self, request: Request, k: int) -> Slate:
+        scores = self.scores(request, np.arange(ITEMS))
+        rows = np.argsort(-scores, kind="stable")[:k]
+        return Slate(self.ids[rows], scores[rows], {"row": rows})
+
+    def scores(self, request: Request, rows: Rows) -> Floats:
+        return np.where(rows >= 0, self.scores_of[int(request.past.times[0])][rows], np.float32("nan"))
+
+
+@dataclass(frozen=True)
+class ByOpinion:
+    """A stage whose scores are the opinion itself."""
+
+    source: Opinion
+    needs: frozenset[str] = frozenset({"row"})
+    gives: frozenset[str] = frozenset()
+
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        return slate.score(self.source.scores(request, slate.columns["row"]))
+
+
+def world(*, biased: float, people: int = PEOPLE) -> tuple[Training, Engine]:
+    """People take by taste alone; the source adds so much of each item's log popularity to it."""
+    random = np.random.default_rng(4)
+    taste = random.gumbel(size=(PEOPLE, ITEMS)) + 2 * random.standard_normal((PEOPLE, ITEMS))
+    opinion = (taste + random.standard_normal(taste.shape) + biased * np.log1p(POPULAR)).astype(np.float32)
+    events = pl.DataFrame(
+        {"user_id": [f"u{p:03d}" for p in range(PEOPLE)], "item_id": IDS[-1], "time": np.arange(PEOPLE, dtype=float)}
+    )
+    catalogue = Catalogue(
+        pl.DataFrame({"item_id": IDS}), popularity=POPULAR, recent=POPULAR, vectors=np.zeros((ITEMS, 1)), tail_cut=0.5
+    )
+    interactions = Interactions.of(Dataset.of("people", events=events).events, catalogue)
+    config = PipelineConfig(retrieve=(Step(name="own", k=ITEMS),), stage=())
+    source = Opinion(catalogue.item_ids, opinion)
+    targets = taste.argmax(1)
+    targets[people:] = -1
+    stage = Bound("by", Step(name="by"), ByOpinion(source))
+    training = Training(interactions, catalogue, 0, exclude_seen=False, targets=targets)
+    return training, Engine(config, catalogue, interactions, (Bound("own", config.retrieve[0], source),), (stage,), {})
+
+
+def test_where_the_order_leans_to_what_is_popular_the_penalty_takes_that_out() -> None:
+    stage, notes = fit_long_tail(LongTailConfig(), *world(biased=0.5))
+
+    assert stage.config.penalty is not None
+    assert stage.config.penalty >= 0.5
+    assert notes["ndcg@10 with"] > notes["ndcg@10 without"]
+    assert notes["coverage with"] >= notes["coverage without"]
+    assert notes["decision"] == f"a penalty of {stage.config.penalty:g}"
+
+
+def test_where_it_would_cost_accuracy_there_is_none() -> None:
+    stage, notes = fit_long_tail(LongTailConfig(cost=0.0), *world(biased=0.0))
+
+    assert stage.config.penalty in {0.0, 0.1}
+    assert notes["ndcg@10 with"] >= notes["ndcg@10 without"]
+
+
+def test_what_it_may_cost_is_a_setting() -> None:
+    stage, _ = fit_long_tail(LongTailConfig(cost=1.0), *world(biased=0.0))
+
+    assert stage.config.penalty == max(PENALTIES)
+
+
+def test_a_penalty_that_is_set_stays() -> None:
+    stage, notes = fit_long_tail(LongTailConfig(penalty=0.4), *world(biased=0.0))
+
+    assert stage.config.penalty == 0.4
+    assert notes == {"decision": "a penalty of 0.4, as set"}
+
+
+def test_with_few_cases_there_is_none() -> None:
+    stage, notes = fit_long_tail(LongTailConfig(), *world(biased=0.5, people=20))
+
+    assert stage.config.penalty == 0.0
+    assert notes == {"decision": "no penalty: 20 cases could choose one, fewer than 200"}

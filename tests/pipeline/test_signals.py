@@ -1,0 +1,84 @@
+"""Signals: each equals a plain walk, unknown items and strangers give zeros, and names fit the columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailwise.data.scores import unit_rows
+from tailwise.pipeline import Engine
+from tailwise.pipeline.signals import _had, _shared, nearness, signal_names
+from tailwise.types import NO_HISTORY, Event, History, Request
+
+
+def past(*rows: int, kind: str = "click") -> History:
+    events = [Event("", f"i{row:02d}", 1.7e9 + n, kind) for n, row in enumerate(rows)]
+    return History.of(events).place(np.array(rows, np.int64))
+
+
+@given(st.integers(0, 70), st.integers(1, 6), st.integers(0, 99))
+@settings(max_examples=40)
+def test_nearness_equals_a_plain_walk(length: int, n: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    vectors = unit_rows(random.normal(size=(9, 4)).astype(np.float32))
+    rows, liked = random.integers(-1, 9, n), random.integers(0, 9, length)
+
+    found = nearness(vectors, rows, liked)
+
+    for place, row in enumerate(rows):
+        own = [float(vectors[row] @ vectors[other]) if row >= 0 else 0.0 for other in liked[-50:]]
+        mean = lambda values: sum(values) / len(values)  # noqa: E731  a word for this walk
+        wanted = [own[-1], mean(own[-5:]), mean(own), max(own), max(own[-10:])] if own else [0.0] * 5
+        assert found[place] == pytest.approx(wanted, abs=1e-5)
+
+
+@given(st.lists(st.integers(-1, 6), max_size=12), st.lists(st.integers(-1, 6), min_size=1, max_size=8))
+def test_what_was_had_before_equals_a_plain_walk(history: list[int], rows: list[int]) -> None:
+    found = _had(np.array(rows), past(*history))
+
+    for place, row in enumerate(rows):
+        times = sum(row == other for other in history) if row >= 0 else 0
+        ago = history[::-1].index(row) if times else 0
+        assert found[place] == pytest.approx([np.log1p(times), 1 / (1 + ago) if times else 0.0])
+
+
+def test_labels_shared_with_the_past_are_the_mean_share_over_a_candidates_labels() -> None:
+    candidates = np.array([[True, True, False], [False, False, True], [False, False, False]])
+    liked = np.array([[True, False, False]] * 6 + [[False, True, False]] * 6)
+
+    found = _shared(candidates, liked)
+
+    wanted = np.array([[(0.5 + 0.5) / 2, (0.4 + 0.6) / 2], [0.0, 0.0], [0.0, 0.0]])
+    assert found == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("history", [past(3, 17, 3, 40), past(), NO_HISTORY, past(-1, -1), past(4, 9, kind="dislike")])
+def test_signals_are_finite_and_fit_their_names(tiny_engine: Engine, history: History) -> None:
+    asked = Request("r", history=history, candidates=("i01", "nobody knows it", "i20"))
+
+    found = tiny_engine.candidates(asked).columns["signals"]
+
+    assert found.shape == (3, len(signal_names(tiny_engine.sources, tiny_engine.catalogue)))
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+
+
+def test_names_say_where_each_signal_comes_from(tiny_engine: Engine) -> None:
+    names = signal_names(tiny_engine.sources, tiny_engine.catalogue)
+
+    assert len(set(names)) == len(names)
+    assert {"score ease", "text to the last", "sequence to the nearest", "genres shared lately", "times had"} <= set(
+        names
+    )
+
+
+def test_a_person_is_near_to_what_they_just_had(tiny_engine: Engine) -> None:
+    names = signal_names(tiny_engine.sources, tiny_engine.catalogue)
+    asked = Request("r", history=past(3), candidates=("i03", "i04"), exclude_seen=False)
+
+    found = tiny_engine.candidates(asked).columns["signals"]
+
+    assert found[0, names.index("sequence to the last")] == pytest.approx(1.0, abs=1e-5)
+    assert found[:, names.index("times had")].tolist() == pytest.approx([np.log(2), 0.0])

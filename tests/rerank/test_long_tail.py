@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailwise.fakes import DictFacts
+from tailwise.rerank.long_tail import LongTail, LongTailConfig
+from tailwise.types import Request, Slate, ids_of
+
+CASES = st.lists(st.tuples(st.floats(-9, 9, width=32), st.integers(0, 10_000)), max_size=12)
+
+
+def slate(scores: list[float], events: list[float]) -> Slate:
+    ids = ids_of([f"i{place}" for place in range(len(scores))])
+    return Slate(ids, np.array(scores, np.float32), {"popularity": np.array(events, np.float32)})
+
+
+def after(penalty: float | None, before: Slate) -> Slate:
+    return LongTail.open(LongTailConfig(penalty=penalty), DictFacts({}), Path())(Request("r"), before)
+
+
+def test_what_is_popular_must_be_better_to_stand_as_high() -> None:
+    before = slate([3.0, 2.9, 1.0], [999.0, 9.0, 0.0])
+
+    assert after(0.01, before).item_ids.tolist() == ["i0", "i1", "i2"]
+    assert after(0.1, before).item_ids.tolist() == ["i1", "i0", "i2"]
+    assert after(1.0, before).item_ids.tolist() == ["i2", "i1", "i0"]
+
+
+def test_without_a_penalty_the_slate_is_as_it_came() -> None:
+    before = slate([3.0, 2.0], [9.0, 0.0])
+
+    assert after(0.0, before) is before
+    assert after(None, before) is before
+
+
+def test_an_item_of_unknown_popularity_pays_nothing_and_one_without_a_score_stays_last() -> None:
+    before = slate([1.0, 0.9, float("nan")], [5.0, float("nan"), 0.0])
+
+    assert after(0.5, before).item_ids.tolist() == ["i1", "i0", "i2"]
+
+
+@given(CASES, st.floats(0.01, 2))
+def test_scores_equal_a_plain_walk(cases: list[tuple[float, int]], penalty: float) -> None:
+    before = slate([score for score, _ in cases], [float(events) for _, events in cases])
+
+    found = after(penalty, before)
+
+    wanted = sorted((score - penalty * np.log(1 + events) for score, events in cases), reverse=True)
+    np.testing.assert_allclose(found.scores, np.array(wanted, np.float32), atol=1e-4)
