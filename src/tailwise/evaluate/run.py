@@ -151,7 +151,7 @@ def evaluate(
 BASELINES: Mapping[str, Callable[[Training], Retriever]] = {
     "Pop": lambda training: Popular.fit(PopularConfig(half_life_days=FAR), training),
     "EASE": lambda training: Ease.fit(EaseConfig(decay=0.0), training),
-    "ALS": lambda training: Als.fit(AlsConfig(), training),
+    "ALS": lambda training: Als.fit(AlsConfig(decay=0.0), training),
 }
 REPEATS: Mapping[str, Callable[[Training], Retriever]] = {
     "own": lambda training: Again.fit(AgainConfig(decay=0.0), training),

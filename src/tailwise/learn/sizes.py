@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 MOST_LENGTH = 100
 """Longer histories are read in windows."""
-STEPS = 15
+STEPS = 30
 """Batches that an epoch should have: fewer leave a small log undertrained, as patience counts epochs."""
 BATCH = (800, 6_400)
 """Least and most cells of a batch."""
@@ -26,7 +26,7 @@ def settled(config: SequenceConfig, interactions: Interactions) -> SequenceConfi
     The settings with what they leave open chosen from the data. What is given stays; settled twice changes nothing.
 
     ``max_length`` is what nine in ten people have, up to 100; ``dropout`` is 0.3, and 0.5 below 20,000 positions to
-    predict; ``batch_tokens`` makes about 15 batches an epoch, within 800 and 6,400 cells.
+    predict; ``batch_tokens`` makes about 30 batches an epoch, within 800 and 6,400 cells.
     """
     lengths = np.array([len(sequence) for sequence in interactions.liked_sequences()] or [0])
     positions = int(np.maximum(lengths - 1, 0).sum())

@@ -28,7 +28,7 @@ PATIENCE = 4
 """Epochs without a better value, of models that learn in ten."""
 OF_PERSON: Mapping[str, Mapping[str, Any]] = {
     "mf": {"train": {"learning_rate": 5e-3}},
-    "dnn": {"negatives": 24, "batch_positions": 256},
+    "dnn": {"negatives": 24, "batch_positions": 256, "train": {"patience": 2}},
 }
 """Defaults of a kind of person that are not those of the class: few negatives must change often (LOG.md)."""
 OF_LOSS: Mapping[str, Mapping[str, Any]] = {

@@ -11,6 +11,7 @@ from pydantic import Field
 from tailwise.config import Closed
 from tailwise.data.interactions import Training
 from tailwise.data.scores import at_rows, best_slate
+from tailwise.retrieve.decay import best_decay
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
@@ -46,7 +47,7 @@ class Again:
         made = cls(config, training.catalogue.item_ids)
         if config.decay is not None or training.exclude_seen:
             return made
-        return cls(AgainConfig(decay=made._weights.best_decay(training)), training.catalogue.item_ids)
+        return cls(AgainConfig(decay=best_decay(training, made._weights.by_decay)), training.catalogue.item_ids)
 
     @classmethod
     def open(cls, config: AgainConfig, facts: Facts, folder: Path) -> Self:  # noqa: ARG003  nothing stored

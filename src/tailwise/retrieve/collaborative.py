@@ -12,6 +12,7 @@ from pydantic import Field
 from tailwise.config import Closed
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.scores import at_rows, best_slate
+from tailwise.retrieve.decay import best_decay
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
@@ -56,7 +57,7 @@ class Ease:
         dense = ease_weights(liked_matrix(training.interactions)[:, chosen], config.regularisation)
         weights = PairWeights(dense, chosen=chosen, n_items=training.interactions.n_items)
         if config.decay is None:  # on whole rows, which add up faster
-            config = config.model_copy(update={"decay": weights.best_decay(training)})
+            config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
         training.report("ease", 1, 1)
         return cls(config, weights.strongest(config.neighbours), training.catalogue.item_ids)
 
@@ -113,7 +114,7 @@ class ItemKnn:
         similar.eliminate_zeros()
         weights = _padded(similar, config.neighbours)
         if config.decay is None:
-            config = config.model_copy(update={"decay": weights.best_decay(training)})
+            config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
         training.report("item_knn", 1, 1)
         return cls(config, weights, training.catalogue.item_ids)
 

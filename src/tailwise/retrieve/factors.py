@@ -14,8 +14,8 @@ from tailwise.config import Closed
 from tailwise.data.interactions import Training
 from tailwise.data.scores import at_rows, best_slate, unit_rows
 from tailwise.retrieve.collaborative import liked_matrix
-from tailwise.retrieve.pairs import history_weights
-from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
+from tailwise.retrieve.decay import best_decay, history_weights, weights_by_decay
+from tailwise.types import Facts, Floats, History, Ids, Request, Rows, Slate
 
 
 class AlsConfig(Closed):
@@ -29,6 +29,9 @@ class AlsConfig(Closed):
     """Weight of an event against a non-event."""
     iterations: Annotated[int, Field(ge=1)] = 15
     """Alternations."""
+    decay: Annotated[float, Field(ge=0)] | None = None
+    """How fast older moments count less when a person is folded in: the confidence of each is ``exp(-decay)`` of the
+    next one's. None lets held-out people choose."""
 
 
 class Als:
@@ -48,7 +51,7 @@ class Als:
 
     @classmethod
     def fit(cls, config: AlsConfig, training: Training) -> Self:
-        """Alternate."""
+        """Alternate, and choose the decay."""
         from implicit.cpu.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
@@ -63,8 +66,11 @@ class Als:
                 random_state=training.seed,
             )
             model.fit(liked_matrix(training.interactions), show_progress=False)
+        made = cls(config, np.asarray(model.item_factors, np.float32), training.catalogue.item_ids)
+        if config.decay is None:
+            made.config = config.model_copy(update={"decay": best_decay(training, made.by_decay)})
         training.report("als", 1, 1)
-        return cls(config, np.asarray(model.item_factors, np.float32), training.catalogue.item_ids)
+        return made
 
     @classmethod
     def open(cls, config: AlsConfig, facts: Facts, folder: Path) -> Self:
@@ -82,22 +88,31 @@ class Als:
         return unit_rows(self.items)
 
     def person(self, request: Request) -> Floats:
-        """
-        Fold a history in: the person's least-squares vector given the items', (D,).
+        """The least-squares vector of who asks given the items', (D,)."""
+        weights = history_weights(request.past, self.config.decay or 0.0)
+        person: Floats = self._folded(request.past, weights[None])[0]
+        return person
 
-        As in the fit an item counts once; the last event about it says whether for or against.
+    def by_decay(self, past: History) -> Floats:
+        """Scores of all items under each of ``DECAYS``, (S, M)."""
+        return self._folded(past, weights_by_decay(past)) @ self.items.T
 
-        Cost: O(H D² + D³).
+    def _folded(self, past: History, weights: Floats) -> Floats:
         """
-        past = request.past
+        A history folded in under each of S weightings (S, H) of its events, (S, D).
+
+        As in the fit an item counts once; the last event about it says whether for or against. What hardly counts is
+        taken for unknown, not for a sign of no interest.
+
+        Cost: O(S (H D² + D³)).
+        """
         last = len(past) - 1 - np.unique(past.rows[::-1], return_index=True)[1]
-        past = past.take(np.sort(last))
-        weights = history_weights(past, 0.0)
-        items = self.items[past.rows[weights != 0]]  # (H, D)
-        sure = self.config.confidence * np.abs(weights[weights != 0])  # (H,)
-        for_it = weights[weights != 0] > 0
-        left = self._gram + (items * (sure - 1.0)[:, None]).T @ items
-        return np.asarray(np.linalg.solve(left, (sure * for_it) @ items), np.float32)
+        last = np.sort(last[past.rows[last] >= 0])
+        items, weights = self.items[past.rows[last]], weights[:, last]
+        sure = self.config.confidence * np.abs(weights)  # (S, H)
+        left = np.stack([self._gram + (items * (own - 1.0)[:, None]).T @ items for own in sure])  # (S, D, D)
+        right = (sure * (weights > 0)) @ items
+        return np.asarray(np.linalg.solve(left, right[:, :, None])[:, :, 0], np.float32)
 
     def __call__(self, request: Request, k: int) -> Slate:
         return best_slate(self._all(request), k, request, self._item_ids)

@@ -13,6 +13,7 @@ from tailwise.config import Closed
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.scores import at_rows, best_slate
 from tailwise.retrieve.collaborative import most_liked
+from tailwise.retrieve.decay import best_decay
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
@@ -65,7 +66,7 @@ class NextItem:
         dense = next_weights(training.interactions, chosen, config)
         weights = PairWeights(dense, chosen=chosen, n_items=training.interactions.n_items)
         if config.decay is None:
-            config = config.model_copy(update={"decay": weights.best_decay(training)})
+            config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
         training.report("next_item", 1, 1)
         return cls(config, weights.strongest(config.neighbours), training.catalogue.item_ids)
 

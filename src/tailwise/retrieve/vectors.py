@@ -11,7 +11,7 @@ from pydantic import Field
 from tailwise.config import Closed
 from tailwise.data.interactions import Training
 from tailwise.data.scores import at_rows, best_slate
-from tailwise.retrieve.pairs import history_weights
+from tailwise.retrieve.decay import history_weights
 from tailwise.types import QUERY, Facts, Floats, Ids, Request, Rows, Slate
 
 
