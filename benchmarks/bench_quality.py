@@ -87,17 +87,16 @@ def run(task: Task, options: argparse.Namespace) -> dict[str, Any]:
                 own = attempt(peer.name, lambda peer=peer, seeds=seeds: peer_runs(task, peer, seeds, say), None)
                 found += [] if own is None else [show(own)]
     sections: dict[str, Any] = {}
+    parts = options.parts_seeds or options.seeds
     if not options.skip_ours:
         found += [show(own) for own in attempt("tailwise", lambda: our_results(task, WHOLE, options.seeds, say), [])]
         if not options.skip_ablation:
-            variants = attempt(
-                "the ablation", lambda: studies.ablation(task, options.seeds, say, every=task.name == OWN), []
-            )
+            variants = attempt("the ablation", lambda: studies.ablation(task, parts, say, every=task.name == OWN), [])
             sections["ablation"] = results.variants_of(variants) if variants else []
         if not options.skip_studies:
             given = attempt("re-ranking", lambda: studies.reranking(task, options.seeds, say), [])
             sections["given"] = results.given_of(given)
-            cold = attempt("cold items", lambda: studies.cold(task, options.seeds, say), None)
+            cold = attempt("cold items", lambda: studies.cold(task, parts, say), None)
             sections["cold"] = None if cold is None else results.cold_of(cold)
     full = {"methods": results.methods_of(found), **sections}
     return {**{name: part for name, part in full.items() if part}, "left_out": left_out}
@@ -151,6 +150,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=data_option, action="append", default=[], metavar="NAME=FOLDER:PROTOCOL")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this data set alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--parts-seeds", type=int, nargs="+", default=[], help="of the ablation and of cold items; default: --seeds"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write here; default: docs/, README, benchmarks/results"
     )

@@ -23,8 +23,9 @@ def test_scores_add_up_what_each_time_counts(asked: Asked) -> None:
 
     scores = source.scores(asked(3, 1, 3, -1), np.array([3, 1, 0, -1]))
 
-    assert scores[:2].tolist() == pytest.approx([1 / 8 + 1 / 2, 1 / 4])
-    assert np.isnan(scores[2:]).all()
+    assert scores[:3].tolist() == pytest.approx([1 / 8 + 1 / 2, 1 / 4, 0.0])  # what was never had was had 0 times
+    assert np.isnan(scores[3])
+    assert np.isnan(source.scores(asked(), np.array([3, 1]))).all()
 
 
 def test_what_the_person_had_comes_best_first_and_nothing_else(asked: Asked) -> None:

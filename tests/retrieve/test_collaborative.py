@@ -167,6 +167,8 @@ def test_ease_of_the_most_popular_items_alone_knows_nothing_of_the_others(traini
     assert (scores[[3, 4]] > 0.3).all()
     assert scores[[0, 1, 2, 5]].tolist() == [0, 0, 0, 0]
     assert small.scores(asked(0), np.arange(6)).tolist() == [0] * 6
+    assert len(small(asked(0), 3)) == 0
+    assert set(small(asked(1), 6).columns["row"]) == {3, 4}
 
 
 def test_behind_the_first_items_only_those_with_enough_events_take_part(

@@ -16,6 +16,7 @@ from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.config import Closed
 from tailwise.data.scores import best_slate, unit_rows
 from tailwise.errors import ArtifactError
+from tailwise.nets.session import open_session
 from tailwise.nets.settings import LoopConfig, SequenceShape
 from tailwise.types import AGAINST, Facts, Floats, Ids, Request, Rows, Slate
 
@@ -108,7 +109,7 @@ class SequenceScorer:
         self._item_ids = item_ids
         # (M,) A row of zeros would score 0, which is more than most items get.
         self._known: NDArray[np.bool_] = np.asarray(table.any(axis=1), bool)
-        self._session = _session(onnx)
+        self._session = open_session(onnx, "the sequence network")
 
     @classmethod
     def open(cls, config: SequenceConfig, facts: Facts, folder: Path) -> Self:
@@ -165,16 +166,3 @@ class SequenceScorer:
             else:
                 request.cache[self] = np.zeros(self.table.shape[1], np.float32)
         return request.cache[self]
-
-
-def _session(onnx: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a request is too small to share out
-    options.enable_cpu_mem_arena = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no public class
-        raise ArtifactError(f"the sequence network cannot be run ({error}); fit the model again") from error

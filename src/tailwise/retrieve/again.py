@@ -26,7 +26,7 @@ class AgainConfig(Closed):
 
 class Again:
     """
-    The person's own items, by how often and how lately they were had; NaN for all others.
+    The person's own items, by how often and how lately they were had; 0 for all others.
 
     It finds nothing where what was seen is not shown again.
 
@@ -55,13 +55,14 @@ class Again:
         return cls(config, facts.item_ids)
 
     def __call__(self, request: Request, k: int) -> Slate:
-        return best_slate(self._all(request), k, request, self._item_ids)
+        scores = self._all(request)
+        return best_slate(np.where(scores > 0, scores, np.float32("nan")), k, request, self._item_ids)
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)
 
     def _all(self, request: Request) -> Floats:
+        """(M,) 0 for what was never had, below 0 what was disliked, NaN throughout for a stranger."""
         if self not in request.cache:
-            scores = self._weights.scores(request.past, self.config.decay or 0.0)
-            request.cache[self] = np.where(scores > 0, scores, np.float32("nan"))  # below 0: what was disliked
+            request.cache[self] = self._weights.scores(request.past, self.config.decay or 0.0)
         return request.cache[self]

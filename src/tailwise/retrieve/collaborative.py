@@ -71,7 +71,8 @@ class Ease:
         self.weights.save(folder, "ease")
 
     def __call__(self, request: Request, k: int) -> Slate:
-        return best_slate(self._all(request), k, request, self._item_ids)
+        scores = self._all(request)  # 0: an item that takes no part, and so is no candidate
+        return best_slate(np.where(scores != 0, scores, np.float32("nan")), k, request, self._item_ids)
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)

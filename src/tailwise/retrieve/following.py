@@ -80,16 +80,15 @@ class NextItem:
         self.weights.save(folder, "next_item")
 
     def __call__(self, request: Request, k: int) -> Slate:
-        return best_slate(self._all(request), k, request, self._item_ids)
+        scores = self._all(request)  # 0: it never followed anything that the person had
+        return best_slate(np.where(scores != 0, scores, np.float32("nan")), k, request, self._item_ids)
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)
 
     def _all(self, request: Request) -> Floats:
-        """(M,) scores; NaN for what never followed anything that the person had."""
         if self not in request.cache:
-            scores = self.weights.scores(request.past, self.config.decay or 0.0)
-            request.cache[self] = np.where(scores == 0, np.float32("nan"), scores)
+            request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
         return request.cache[self]
 
 
