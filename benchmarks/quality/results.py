@@ -124,7 +124,7 @@ def write(task: Task, sections: dict[str, Any], *, command: str, seeds: Sequence
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Every task's results, MovieLens 100K first."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-*.json"))]
     return sorted(found, key=lambda one: (one["data"] != "ml-100k", one["data"], one["protocol"]))
 
 

@@ -30,11 +30,17 @@ PEOPLE = 300
 
 
 def short_config() -> PipelineConfig:
-    """The default pipeline with a network that trains for seconds, and words in place of the language model."""
+    """The default pipeline with networks that train for seconds, and words in place of the language model."""
     quick = {"shape": {"dim": 32, "layers": 1, "max_length": 50}, "train": {"epochs": 6, "average": 0.9}, "finish": 0.2}
     plain = PipelineConfig()
     retrieve = tuple(Step(name=s.name, k=s.k, settings=quick) if s.name == "sequence" else s for s in plain.retrieve)
-    return plain.model_copy(update={"encode": EncodeConfig(model="hash"), "retrieve": retrieve})
+    short = {
+        "fusion": {"people": 1000},
+        "attention": {"cases": 1000, "train": {"epochs": 5, "learning_rate": 4e-3}},
+        "long_tail": {"penalty": 0.1},
+    }
+    stage = tuple(s.model_copy(update={"settings": short.get(s.name, {})}) for s in plain.stage)
+    return plain.model_copy(update={"encode": EncodeConfig(model="hash"), "retrieve": retrieve, "stage": stage})
 
 
 @pytest.fixture(scope="module")

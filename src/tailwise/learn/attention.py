@@ -47,7 +47,7 @@ def fit_attention(
     places). Residual, gated and cross-fitted is ours.
     """
     names = signal_names(engine.sources, training.catalogue, engine.contexts)
-    examples = gather(training, engine, config.cases)
+    examples = gather(training, engine, config.cases, config.depth)
     with side_by_side(training.threads):
         members, notes = cross_fitted(
             examples,

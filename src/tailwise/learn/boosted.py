@@ -46,7 +46,7 @@ def fit_boosted(config: BoostedConfig, training: Training, engine: Engine) -> tu
     """
     library()
     names = signal_names(engine.sources, training.catalogue, engine.contexts)
-    examples = gather(training, engine, config.cases)
+    examples = gather(training, engine, config.cases, config.depth)
     with side_by_side(training.threads) as pool:
         members, notes = cross_fitted(
             examples,

@@ -12,6 +12,8 @@ from tailwise.rerank.long_tail import LongTail, LongTailConfig
 from tailwise.types import Request, Slate
 
 NOBODY = Request("fit")
+DEPTH = 200
+"""Of a slate, what could come into the first ten under some penalty."""
 PENALTIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 """What a fit chooses from."""
 
@@ -33,7 +35,7 @@ def fit_long_tail(
     """
     if config.penalty is not None:
         return LongTail(config), {"decision": f"a penalty of {config.penalty:g}, as set"}
-    examples = gather(training, engine)
+    examples = gather(training, engine, depth=DEPTH)
     if len(examples) < LEAST_CASES:
         why = f"no penalty: {len(examples)} cases could choose one, fewer than {LEAST_CASES}"
         return LongTail(config.model_copy(update={"penalty": 0.0})), {"decision": why}

@@ -29,14 +29,15 @@ class Example:
     targets: int
     """How many there are, in the slate or not."""
 
-    def ordered(self, engine: Engine) -> Example:
-        """The same after the engine's stages."""
+    def ordered(self, engine: Engine, depth: int | None = None) -> Example:
+        """The same after the engine's stages, cut to the best ``depth``."""
         slate = engine.staged(self.request, self.slate)
+        slate = slate if depth is None else slate.take(np.arange(min(depth, len(slate))))
         relevant = np.isin(slate.columns["row"], self.slate.columns["row"][self.relevant])
         return replace(self, slate=slate, relevant=relevant)
 
 
-def gather(training: Training, engine: Engine, most: int = MOST) -> list[Example]:
+def gather(training: Training, engine: Engine, most: int = MOST, depth: int | None = None) -> list[Example]:
     """
     Examples of cases drawn at random, each after the stages that the engine has.
 
@@ -47,6 +48,7 @@ def gather(training: Training, engine: Engine, most: int = MOST) -> list[Example
         training: With cases.
         engine: With the sources, and the stages so far.
         most: Cases at most.
+        depth: Candidates of each that are kept after the stages; None keeps all, which takes memory.
 
     Returns:
         Examples, in an order drawn by the seed; those whose slate misses every target are there too.
@@ -57,7 +59,7 @@ def gather(training: Training, engine: Engine, most: int = MOST) -> list[Example
     if len(made) < most:
         made += _retrieved(training, engine, len(made), most)
     examples = made[:most]
-    return [example.ordered(engine) for example in examples] if engine.stages else examples
+    return [example.ordered(engine, depth) for example in examples] if engine.stages else examples
 
 
 def _retrieved(training: Training, engine: Engine, start: int, stop: int) -> list[Example]:
