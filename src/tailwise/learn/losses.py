@@ -24,7 +24,8 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, of: int, low: torch.dtype) -> Tensor:
-        people, items = hidden.to(low), table.to(low)
+        # Every product has one shape: libraries that compile a product for its shape would keep one of each size met.
+        people, items = F.pad(hidden, (0, 0, 0, -len(hidden) % BLOCK)).to(low), table.to(low)
         items_t = items.T.contiguous()
         to_hidden, to_table, share = torch.empty_like(people), torch.zeros_like(table), torch.empty_like(items)
         logits = people.new_empty(BLOCK, len(table))
@@ -32,14 +33,15 @@ class _FullSoftmax(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float64)
         for start in range(0, len(targets), BLOCK):
             part, wanted = people[start : start + BLOCK], targets[start : start + BLOCK, None]
-            n = len(part)
-            torch.mm(part, items_t, out=logits[:n])  # (block, M)
-            chance = torch.softmax(logits[:n], 1, out=chances[:n])
-            total -= _log_of(chance.gather(1, wanted), logits[:n], wanted).sum()
-            chance.scatter_add_(1, wanted, minus[:n])
-            torch.mm(chance, items, out=to_hidden[start : start + n])
+            n = len(wanted)
+            torch.mm(part, items_t, out=logits)  # (block, M)
+            chance = torch.softmax(logits, 1, out=chances)
+            total -= _log_of(chance[:n].gather(1, wanted), logits[:n], wanted).sum()
+            chance[:n].scatter_add_(1, wanted, minus[:n])
+            chance[n:] = 0.0  # padding
+            torch.mm(chance, items, out=to_hidden[start : start + BLOCK])
             to_table += torch.mm(chance.T, part, out=share)
-        ctx.save_for_backward(to_hidden.to(hidden.dtype).div_(of), to_table.div_(of))
+        ctx.save_for_backward(to_hidden[: len(hidden)].to(hidden.dtype).div_(of), to_table.div_(of))
         return (total / of).to(hidden.dtype)
 
     @staticmethod
