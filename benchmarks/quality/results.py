@@ -123,8 +123,10 @@ def write(task: Task, sections: dict[str, Any], *, command: str, seeds: Sequence
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Every task's results, MovieLens 100K first."""
+    """Every task's results, MovieLens 100K first; without methods that found nothing for anybody."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-*.json"))]
+    for one in found:
+        one["methods"] = [method for method in one.get("methods", ()) if method["mean"].get("coverage@10") != 0]
     return sorted(found, key=lambda one: (one["data"] != "ml-100k", one["data"], one["protocol"]))
 
 

@@ -22,6 +22,7 @@ from tailwise.evaluate.accuracy import auc_of_scores
 from tailwise.evaluate.run import DEPTH, MIXED, _log_chance, _places, cases_of, evaluate
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
+from tailwise.retrieve.again import Again, AgainConfig
 from tailwise.types import Floats, Request, Rows, Slate, ids_of
 
 ITEMS = [f"i{row:02d}" for row in range(30)]
@@ -181,6 +182,17 @@ def test_where_people_come_back_their_own_most_frequent_items_are_a_baseline() -
     )
 
 
+def test_a_source_that_finds_nothing_for_anybody_is_named_and_left_out() -> None:
+    served = engine(ORDERS, SPLIT)
+    again = Step(name="again")
+    served.sources += (Bound("again", again, Again(AgainConfig(), served.catalogue.item_ids)),)
+
+    report = evaluate(served, SPLIT)
+
+    assert [method.name for method in report.methods if method.kind == "source"] == ["told"]
+    assert report.notes[-1] == "Found nothing for anybody, and are left out: again."
+
+
 def test_a_short_list_costs_what_it_misses() -> None:
     report = evaluate(engine(ORDERS, SPLIT, k=2), SPLIT)
 
@@ -221,16 +233,18 @@ def test_a_source_that_knows_nothing_is_as_good_as_chance() -> None:
 
     class Silent(Told):
         def _all(self, request: Request) -> Floats:
-            return np.full(len(self.item_ids), np.nan, np.float32)
+            nothing = np.full(len(self.item_ids), np.nan, np.float32)
+            nothing[29] = 1.0 if request.request_id == "u0" else np.nan  # or it would be left out
+            return nothing
 
     judge.sources = (Bound("told", judge.sources[0].step, Silent({}, judge.catalogue.item_ids)),)
     pipeline, silent = evaluate(judge, SPLIT).methods[:2]
 
-    assert silent.per_request["auc"].tolist() == [0.5] * 3
-    assert pipeline.per_request["auc"].tolist() == [0.5] * 3
+    assert silent.per_request["auc"][1:].tolist() == [0.5] * 2
+    assert pipeline.per_request["auc"][1:].tolist() == [0.5] * 2
     assert pipeline.per_request["ndcg@10"].tolist() == [0] * 3
     uniform = -np.log(MIXED / 27)
-    assert pipeline.per_request["log_loss"].tolist() == pytest.approx([uniform] * 3)
+    assert pipeline.per_request["log_loss"][1:].tolist() == pytest.approx([uniform] * 2)
 
 
 # Lists that end early.

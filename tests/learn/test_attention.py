@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
@@ -18,8 +19,9 @@ from tailwise.nets.session import open_session
 from tailwise.nets.settings import LoopConfig, SlateShape
 from tailwise.pipeline import Engine
 from tailwise.rerank.attention import Attention, AttentionConfig
-from tailwise.types import Request
+from tailwise.types import Event, History, Request
 
+SOMEBODY = Request("r", history=History.of([Event("", "i0", 1.0)]).place(np.array([0])))
 World = tuple[Training, Engine]
 QUICK = AttentionConfig(
     shape=SlateShape(dim=8), train=LoopConfig(epochs=12, learning_rate=1e-2, patience=12, average=0.9), committee=2
@@ -34,7 +36,7 @@ def test_it_learns_what_the_order_that_comes_in_does_not_say(where_they_differ: 
     assert notes["decision"] == "used"
     assert notes["ndcg@10 after (cross-fitted)"] > notes["ndcg@10 before"] + 0.3
     slate = engine.candidates(Request("r", history=training.past(7), exclude_seen=False))
-    assert stage(Request("r"), slate).columns["row"][0] == training.targets[7]  # type: ignore[index]  # there are some
+    assert stage(SOMEBODY, slate).columns["row"][0] == training.targets[7]  # type: ignore[index]  # there are some
 
 
 def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_the_order_says_all: World) -> None:
@@ -44,7 +46,7 @@ def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_
 
     assert notes["decision"] == "not used: it gains no more than its standard error"
     slate = engine.candidates(Request("r", history=training.past(7)))
-    assert stage(Request("r"), slate) is slate
+    assert stage(SOMEBODY, slate) is slate
     assert stage.needs == frozenset()
 
 
@@ -69,7 +71,7 @@ def test_the_same_seed_gives_the_same_network_whatever_the_number_of_threads(
     again, _ = fit_attention(brief, replace(training, threads=threads, memo={}), engine)
 
     slate = engine.candidates(Request("r", history=training.past(3)))
-    assert first(Request("r"), slate).scores.tolist() == again(Request("r"), slate).scores.tolist()
+    assert first(SOMEBODY, slate).scores.tolist() == again(SOMEBODY, slate).scores.tolist()
 
 
 def test_what_serves_gives_what_torch_gives() -> None:
@@ -93,5 +95,5 @@ def test_it_is_saved_and_opens_equal(where_they_differ: World, tmp_path: Path) -
     opened = Attention.open(QUICK, training.catalogue, folder)
 
     slate = engine.candidates(Request("r", history=training.past(3)))
-    assert opened(Request("r"), slate).scores.tolist() == stage(Request("r"), slate).scores.tolist()
+    assert opened(SOMEBODY, slate).scores.tolist() == stage(SOMEBODY, slate).scores.tolist()
     assert opened.names == stage.names

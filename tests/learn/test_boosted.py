@@ -16,8 +16,9 @@ from tailwise.errors import UnavailableError
 from tailwise.learn.boosted import fit_boosted
 from tailwise.pipeline import Engine
 from tailwise.rank.boosted import BoostedConfig, booster
-from tailwise.types import Request
+from tailwise.types import Event, History, Request
 
+SOMEBODY = Request("r", history=History.of([Event("", "i0", 1.0)]).place(np.array([0])))
 World = tuple[Training, Engine]
 QUICK = BoostedConfig(trees=40, learning_rate=0.2, least_in_leaf=20, committee=2)
 
@@ -30,7 +31,7 @@ def test_they_learn_what_the_order_that_comes_in_does_not_say(where_they_differ:
     assert notes["decision"] == "used"
     assert notes["ndcg@10 after (cross-fitted)"] > notes["ndcg@10 before"] + 0.3
     slate = engine.candidates(Request("r", history=training.past(7), exclude_seen=False))
-    assert stage(Request("r"), slate).columns["row"][0] == training.targets[7]  # type: ignore[index]  # there are some
+    assert stage(SOMEBODY, slate).columns["row"][0] == training.targets[7]  # type: ignore[index]  # there are some
 
 
 def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_the_order_says_all: World) -> None:
@@ -40,7 +41,7 @@ def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_
 
     assert notes["decision"] == "not used: it gains no more than its standard error"
     slate = engine.candidates(Request("r", history=training.past(7)))
-    assert stage(Request("r"), slate) is slate
+    assert stage(SOMEBODY, slate) is slate
     assert stage.needs == frozenset()
 
 

@@ -17,7 +17,6 @@ from tailwise.learn.losses import (  # noqa: E402
     LOSSES,
     Contest,
     gbce_beta,
-    sampled_softmax_loss,
     softmax_loss,
 )
 
@@ -106,6 +105,20 @@ def plain_sampled(hidden, positive, negative, targets, drawn, corrections) -> fl
         ]
         total += math.log(sum(math.exp(score) for score in [own, *others])) - own
     return total / len(hidden)
+
+
+def sampled_softmax_loss(
+    hidden: torch.Tensor,
+    positive: torch.Tensor,
+    negative: torch.Tensor,
+    *,
+    targets: torch.Tensor,
+    drawn: torch.Tensor,
+    corrections: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """The mean loss of products of vectors, against negatives that a batch shares, as the models ask for it."""
+    contest = Contest((hidden * positive).sum(1), hidden @ negative.T, targets[:, None] != drawn, corrections)
+    return LOSSES["sampled_softmax"](contest).mean()
 
 
 @settings(max_examples=25, deadline=None)

@@ -20,8 +20,9 @@ from tailwise.data.scores import inputs_of
 from tailwise.errors import ArtifactError, UnavailableError
 from tailwise.fakes import DictFacts
 from tailwise.rank.boosted import Boosted, BoostedConfig, booster, columns_of, predicted
-from tailwise.types import Request, Slate, ids_of
+from tailwise.types import QUERY, Event, History, Request, Slate, ids_of
 
+SOMEBODY = Request("r", history=History.of([Event("", "i0", 1.0)]).place(np.array([0])))
 F = 3
 
 
@@ -57,7 +58,7 @@ def walked(tree: dict[str, Any], row: list[float]) -> float:
 def test_a_candidate_gets_its_incoming_score_and_what_each_tree_says_on_average_over_the_members() -> None:
     before = slate([2.0, 1.5, 1.0, -3.0])
 
-    after = stage()(Request("r"), before)
+    after = stage()(SOMEBODY, before)
 
     signals, base = inputs_of(before)
     rows = columns_of(signals, base).tolist()
@@ -90,7 +91,7 @@ def test_the_best_are_re_ranked_and_the_others_stay_behind_as_they_came(
 ) -> None:
     before = slate(sorted(scores, reverse=True), seed)
 
-    after = stage(depth)(Request("r"), before)
+    after = stage(depth)(SOMEBODY, before)
 
     assert sorted(after.item_ids[:depth]) == sorted(before.item_ids[:depth])
     assert after.item_ids[depth:].tolist() == before.item_ids[depth:].tolist()
@@ -101,19 +102,19 @@ def test_one_item_and_none_come_back_as_they_are() -> None:
     for scores in ([], [1.0]):
         before = slate(scores)
 
-        assert stage()(Request("r"), before) is before
+        assert stage()(SOMEBODY, before) is before
 
 
 def test_without_trees_the_order_stands_and_nothing_is_needed() -> None:
     before = slate([3.0, 2.0, 1.0])
 
-    assert stage(texts=())(Request("r"), before) is before
+    assert stage(texts=())(SOMEBODY, before) is before
     assert stage(texts=()).needs == frozenset()
     assert stage().needs == {"signals"}
 
 
 def test_of_a_slate_without_any_score_the_signals_decide() -> None:
-    after = stage()(Request("r"), slate([float("nan")] * 4))
+    after = stage()(SOMEBODY, slate([float("nan")] * 4))
 
     assert np.isfinite(after.scores).all()
 
@@ -122,9 +123,9 @@ def test_many_requests_at_once_get_what_each_gets_alone() -> None:
     own, slates = stage(), [slate([3.0, 2.0, 1.0, 0.0], seed) for seed in range(60)]
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda each: own(Request("r"), each).scores.tolist(), slates))
+        found = list(pool.map(lambda each: own(SOMEBODY, each).scores.tolist(), slates))
 
-    assert found == [own(Request("r"), each).scores.tolist() for each in slates]
+    assert found == [own(SOMEBODY, each).scores.tolist() for each in slates]
 
 
 @pytest.mark.parametrize("texts", [TREES, ()])
@@ -134,7 +135,7 @@ def test_what_is_saved_opens_equal(tmp_path: Path, texts: tuple[str, ...]) -> No
     stage(texts=texts).save(tmp_path)
     opened = Boosted.open(BoostedConfig(), DictFacts({}), tmp_path)
 
-    assert opened(Request("r"), before).scores.tolist() == stage(texts=texts)(Request("r"), before).scores.tolist()
+    assert opened(SOMEBODY, before).scores.tolist() == stage(texts=texts)(SOMEBODY, before).scores.tolist()
     assert (opened.needs, opened.names) == (stage(texts=texts).needs, ("a", "b", "c"))
 
 
@@ -167,3 +168,19 @@ def test_without_lightgbm_a_model_with_trees_tells_the_remedy_and_one_without_op
         Boosted.open(BoostedConfig(), DictFacts({}), tmp_path / "used")
 
     assert Boosted.open(BoostedConfig(), DictFacts({}), tmp_path / "not used").needs == frozenset()
+
+
+@pytest.mark.parametrize("past", [(), ("nobody knows it",)])
+def test_of_a_stranger_the_order_stands(past: tuple[str, ...]) -> None:
+    events = History.of([Event("", item_id, 1.0) for item_id in past])
+    before = slate([3.0, 2.0, 1.0])
+
+    assert stage()(Request("r", history=events), before) is before
+
+
+def test_with_a_query_the_order_stands() -> None:
+    before = slate([3.0, 2.0, 1.0])
+    asked = Request("r", history=SOMEBODY.history, query="boots", cache={QUERY: np.ones(2, np.float32)})
+
+    assert stage()(asked, before) is before
+    assert stage()(SOMEBODY, before) is not before  # else this would say nothing

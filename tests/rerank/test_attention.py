@@ -20,8 +20,9 @@ from tailwise.learn.attention import exported
 from tailwise.nets.attention import Committee, SlateNet
 from tailwise.nets.settings import SlateShape
 from tailwise.rerank.attention import Attention, AttentionConfig
-from tailwise.types import Request, Slate, ids_of
+from tailwise.types import QUERY, Event, History, Request, Slate, ids_of
 
+SOMEBODY = Request("r", history=History.of([Event("", "i0", 1.0)]).place(np.array([0])))
 F = 3
 
 
@@ -50,7 +51,7 @@ def test_the_best_are_re_ranked_and_the_others_stay_behind_as_they_came(
 ) -> None:
     before = slate(sorted(scores, reverse=True), seed)
 
-    after = stage(depth)(Request("r"), before)
+    after = stage(depth)(SOMEBODY, before)
 
     assert sorted(after.item_ids[:depth]) == sorted(before.item_ids[:depth])
     assert after.item_ids[depth:].tolist() == before.item_ids[depth:].tolist()
@@ -61,7 +62,7 @@ def test_one_item_and_none_come_back_as_they_are() -> None:
     for scores in ([], [1.0]):
         before = slate(scores)
 
-        assert stage()(Request("r"), before) is before
+        assert stage()(SOMEBODY, before) is before
 
 
 def test_items_without_a_score_are_as_good_as_the_worst() -> None:
@@ -71,7 +72,7 @@ def test_items_without_a_score_are_as_good_as_the_worst() -> None:
 
 
 def test_of_a_slate_without_any_score_the_signals_decide() -> None:
-    after = stage()(Request("r"), slate([float("nan")] * 4))
+    after = stage()(SOMEBODY, slate([float("nan")] * 4))
 
     assert np.isfinite(after.scores).all()
 
@@ -83,7 +84,7 @@ def test_what_is_saved_opens_equal(tmp_path: Path, onnx: bytes | None) -> None:
     stage(onnx=onnx).save(tmp_path)
     opened = Attention.open(AttentionConfig(), DictFacts({}), tmp_path)
 
-    assert opened(Request("r"), before).item_ids.tolist() == stage(onnx=onnx)(Request("r"), before).item_ids.tolist()
+    assert opened(SOMEBODY, before).item_ids.tolist() == stage(onnx=onnx)(SOMEBODY, before).item_ids.tolist()
     assert opened.needs == stage(onnx=onnx).needs
 
 
@@ -94,3 +95,19 @@ def test_a_missing_file_is_told(tmp_path: Path, name: str) -> None:
 
     with pytest.raises(ArtifactError, match=r"^.*attention\.json cannot be read \(.*\); fit the model again$"):
         Attention.open(AttentionConfig(), DictFacts({}), tmp_path)
+
+
+@pytest.mark.parametrize("past", [(), ("nobody knows it",)])
+def test_of_a_stranger_the_order_stands(past: tuple[str, ...]) -> None:
+    events = History.of([Event("", item_id, 1.0) for item_id in past])
+    before = slate([3.0, 2.0, 1.0])
+
+    assert stage()(Request("r", history=events), before) is before
+
+
+def test_with_a_query_the_order_stands() -> None:
+    before = slate([3.0, 2.0, 1.0])
+    asked = Request("r", history=SOMEBODY.history, query="boots", cache={QUERY: np.ones(2, np.float32)})
+
+    assert stage()(asked, before) is before
+    assert stage()(SOMEBODY, before) is not before  # else this would say nothing

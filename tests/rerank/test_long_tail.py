@@ -3,13 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailwise.fakes import DictFacts
 from tailwise.rerank.long_tail import LongTail, LongTailConfig
-from tailwise.types import Request, Slate, ids_of
+from tailwise.types import QUERY, Event, History, Request, Slate, ids_of
 
+SOMEBODY = Request("r", history=History.of([Event("", "i0", 1.0)]).place(np.array([0])))
 CASES = st.lists(st.tuples(st.floats(-9, 9, width=32), st.integers(0, 10_000)), max_size=12)
 
 
@@ -18,8 +20,12 @@ def slate(scores: list[float], events: list[float]) -> Slate:
     return Slate(ids, np.array(scores, np.float32), {"popularity": np.array(events, np.float32)})
 
 
+def stage(penalty: float | None) -> LongTail:
+    return LongTail.open(LongTailConfig(penalty=penalty), DictFacts({}), Path())
+
+
 def after(penalty: float | None, before: Slate) -> Slate:
-    return LongTail.open(LongTailConfig(penalty=penalty), DictFacts({}), Path())(Request("r"), before)
+    return stage(penalty)(SOMEBODY, before)
 
 
 def test_what_is_popular_must_be_better_to_stand_as_high() -> None:
@@ -51,3 +57,19 @@ def test_scores_equal_a_plain_walk(cases: list[tuple[float, int]], penalty: floa
 
     wanted = sorted((score - penalty * np.log(1 + events) for score, events in cases), reverse=True)
     np.testing.assert_allclose(found.scores, np.array(wanted, np.float32), atol=1e-4)
+
+
+@pytest.mark.parametrize("past", [(), ("nobody knows it",)])
+def test_of_a_stranger_the_order_stands(past: tuple[str, ...]) -> None:
+    events = History.of([Event("", item_id, 1.0) for item_id in past])
+    before = slate([3.0, 2.0, 1.0], [9.0, 5.0, 0.0])
+
+    assert stage(0.5)(Request("r", history=events), before) is before
+
+
+def test_with_a_query_the_order_stands() -> None:
+    before = slate([3.0, 2.0, 1.0], [9.0, 5.0, 0.0])
+    asked = Request("r", history=SOMEBODY.history, query="boots", cache={QUERY: np.ones(2, np.float32)})
+
+    assert stage(0.5)(asked, before) is before
+    assert stage(0.5)(SOMEBODY, before) is not before  # else this would say nothing

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tailwise.types import Floats, Ids, Request, Rows, Slate
+from tailwise.types import QUERY, Floats, Ids, Request, Rows, Slate
 
 FARTHEST = 10.0
 """Of what was not re-ranked, below the first of it: later stages weigh scores by their spread."""
@@ -94,6 +94,16 @@ def inputs_of(slate: Slate) -> tuple[Floats, Floats]:
     lowest = scores[known].min() if known.any() else 0.0
     base = np.where(known, scores, lowest)
     return slate.columns["signals"], (base - base.max(initial=-np.inf)).astype(np.float32)
+
+
+def past_speaks(request: Request) -> bool:
+    """
+    Whether a stage that learned from what people did next may have its say.
+
+    Not of a stranger: everybody it learned from had a past, and without one all that is left is what is popular. Not
+    where there is a query: logs of what people did next say nothing of what it asks for.
+    """
+    return QUERY not in request.cache and bool(len(request.past.liked()))
 
 
 def with_best_moved(slate: Slate, moved: Floats) -> Slate:

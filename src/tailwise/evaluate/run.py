@@ -114,7 +114,9 @@ def evaluate(
     training = Training(Interactions.of(split.train.events, engine.catalogue), engine.catalogue, seed)
     judge = _Judge(engine, cases, training, report)
     methods = [judge.pipeline()]
-    methods += [judge.source(bound.step.name, bound.run) for bound in engine.sources]
+    alone = [judge.source(bound.step.name, bound.run) for bound in engine.sources]
+    methods += [method for method in alone if method.overall["coverage@10"] > 0]
+    silent = [method.name for method in alone if method.overall["coverage@10"] == 0]
     again = engine.config.exclude_seen is False
     for name, fitter in {**BASELINES, **(REPEATS if again else {})}.items():
         start = time.perf_counter()
@@ -134,6 +136,7 @@ def evaluate(
             "not retrieved counts as ranked at random among the others."
         ),
         f"{plain} are plain baselines: no decay, no fusion.",
+        *([f"Found nothing for anybody, and are left out: {', '.join(silent)}."] if silent else []),
     )
     facts: dict[str, str | int | float] = {
         "data_digest": str(split.train.digest())[:16],

@@ -11,7 +11,6 @@ from tailwise.pipeline import Engine
 from tailwise.rerank.long_tail import LongTail, LongTailConfig
 from tailwise.types import Request, Slate
 
-NOBODY = Request("fit")
 DEPTH = 200
 """Of a slate, what could come into the first ten under some penalty."""
 PENALTIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
@@ -40,7 +39,10 @@ def fit_long_tail(
         why = f"no penalty: {len(examples)} cases could choose one, fewer than {LEAST_CASES}"
         return LongTail(config.model_copy(update={"penalty": 0.0})), {"decision": why}
     slates = [
-        replace(e.slate, columns={"row": rows, "hit": e.relevant, **training.catalogue.at(rows, ["popularity"])})
+        (
+            e.request,
+            replace(e.slate, columns={"row": rows, "hit": e.relevant, **training.catalogue.at(rows, ["popularity"])}),
+        )
         for e in examples
         for rows in [e.slate.columns["row"]]
     ]
@@ -59,11 +61,13 @@ def fit_long_tail(
     return LongTail(config.model_copy(update={"penalty": chosen})), notes
 
 
-def _worth(config: LongTailConfig, slates: list[Slate], targets: list[int], penalty: float) -> tuple[float, int]:
+def _worth(
+    config: LongTailConfig, slates: list[tuple[Request, Slate]], targets: list[int], penalty: float
+) -> tuple[float, int]:
     """Mean NDCG@10 at a penalty, and the number of items in some first ten."""
     stage, total, shown = LongTail(config.model_copy(update={"penalty": penalty})), 0.0, set[int]()
-    for slate, n in zip(slates, targets, strict=True):
-        after = stage(NOBODY, slate)
+    for (request, slate), n in zip(slates, targets, strict=True):
+        after = stage(request, slate)
         total += earned(after.scores, after.columns["hit"], n)
         shown.update(after.columns["row"][:10].tolist())
     return total / len(slates), len(shown)

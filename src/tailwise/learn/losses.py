@@ -187,30 +187,3 @@ LOSSES: Mapping[str, Callable[[Contest], Tensor]] = {
 }
 """By the name that a configuration uses. ``softmax`` is not among them: over the whole catalogue nothing is drawn, and
 ``softmax_loss`` never holds all logits. Give the whole catalogue as the others to have any of these over all of it."""
-
-
-def sampled_softmax_loss(
-    hidden: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    *,
-    targets: Tensor,
-    drawn: Tensor,
-    corrections: tuple[Tensor, Tensor],
-) -> Tensor:
-    """
-    Mean ``sampled_softmax`` of products of vectors, against negatives shared by the batch.
-
-    Args:
-        hidden: (P, D).
-        positive: (P, D) vectors of the targets.
-        negative: (N, D) vectors of the negatives.
-        targets: (P,) rows of the targets.
-        drawn: (N,) rows of the negatives; one that equals a target does not count against it.
-        corrections: (P,) and (N,) log of the chance of drawing each.
-
-    Returns:
-        Scalar.
-    """
-    rival = targets[:, None] != drawn
-    return sampled_softmax(Contest((hidden * positive).sum(1), hidden @ negative.T, rival, corrections)).mean()

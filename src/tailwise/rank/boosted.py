@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from tailwise.config import Closed
-from tailwise.data.scores import inputs_of, with_best_moved
+from tailwise.data.scores import inputs_of, past_speaks, with_best_moved
 from tailwise.errors import ArtifactError, UnavailableError
 from tailwise.types import Facts, Floats, Request, Slate
 
@@ -103,8 +103,8 @@ class Boosted:
         for part, text in enumerate(self.trees):
             _file(folder, part).write_text(text, encoding="utf-8")
 
-    def __call__(self, request: Request, slate: Slate) -> Slate:  # noqa: ARG002  the signals say it all
-        if not self._members or len(slate) < 2:
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        if not self._members or len(slate) < 2 or not past_speaks(request):
             return slate
         signals, base = inputs_of(slate.take(np.arange(min(self.config.depth, len(slate)))))
         table = columns_of(signals, base)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from tailwise.config import Closed
-from tailwise.data.scores import inputs_of, with_best_moved
+from tailwise.data.scores import inputs_of, past_speaks, with_best_moved
 from tailwise.errors import ArtifactError
 from tailwise.nets.session import open_session
 from tailwise.nets.settings import LoopConfig, SlateShape
@@ -84,8 +84,8 @@ class Attention:
         if self._onnx is not None:
             (folder / "attention.onnx").write_bytes(self._onnx)
 
-    def __call__(self, request: Request, slate: Slate) -> Slate:  # noqa: ARG002  the signals say it all
-        if self._session is None or len(slate) < 2:
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        if self._session is None or len(slate) < 2 or not past_speaks(request):
             return slate
         signals, base = inputs_of(slate.take(np.arange(min(self.config.depth, len(slate)))))
         (moved,) = self._session.run(None, {"signals": signals[None], "base": base[None]})

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from tailwise.config import Closed
+from tailwise.data.scores import past_speaks
 from tailwise.types import Facts, Request, Slate
 
 
@@ -28,6 +29,7 @@ class LongTail:
 
     Scores of the fusion and of the list-wise re-ranker are logits: a penalty of 1 would rank by how much more likely
     an item is for this person than for anybody. Small ones cost next to nothing and show much more of a catalogue.
+    Of a stranger only what is popular is known, and a query is about something else: both keep their order.
 
     Source: Steck, RecSys 2011, doi:10.1145/2043932.2043957 (popularity to a power between all and nothing).
     """
@@ -44,8 +46,8 @@ class LongTail:
         """Build from settings alone."""
         return cls(config)
 
-    def __call__(self, request: Request, slate: Slate) -> Slate:  # noqa: ARG002  the same for everybody
-        if not self.config.penalty:
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        if not self.config.penalty or not past_speaks(request):
             return slate
         events = np.nan_to_num(slate.columns["popularity"], nan=0.0)
         return slate.score(slate.scores - np.float32(self.config.penalty) * np.log1p(events))
