@@ -8,7 +8,8 @@ The error tree: every error that Tailwise raises on purpose.
     │   ├── RequestError      one request: a field, a size, a value
     │   ├── ShapeError        arrays that do not fit each other
     │   └── ArtifactError     a model folder: missing, damaged, another version
-    └── UnavailableError      something outside is missing (exit 1, HTTP 503)
+    ├── UnavailableError      something outside is missing (exit 1, HTTP 503)
+    └── Abstain               a stage has nothing to say of this request: no failure, and nobody but the trace sees it
 
 Messages say what is wrong, the value, the rule and the remedy, in one line.
 """
@@ -46,3 +47,7 @@ class ArtifactError(UserError):
 
 class UnavailableError(TailwiseError):
     """An optional package, a file system or a service is not there."""
+
+
+class Abstain(TailwiseError):
+    """Raised by a stage that leaves a request alone: the order that came in stands, and the trace says why."""

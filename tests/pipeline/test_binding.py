@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tailwise.config import Step
-from tailwise.errors import ConfigError
+from tailwise.errors import Abstain, ConfigError
 from tailwise.fakes import FixedRetriever, Reverse
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound, Rescore, as_stages, check_needs, keyed, run_stage, timed
@@ -214,3 +214,17 @@ def test_parts_of_an_answer_are_timed() -> None:
 
     assert [(entry.name, entry.rows_in, entry.rows_out) for entry in trace] == [("part", 3, 2)]
     assert trace[0].ms >= 0
+
+
+@pytest.mark.parametrize("deadline_ms", [None, 30_000])
+def test_a_stage_that_abstains_is_passed_over_without_a_warning(
+    pool: ThreadPoolExecutor, deadline_ms: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def abstain(slate: Slate) -> Slate:
+        raise Abstain("gate: the history is long")
+
+    after, entry = run(Does(abstain), pool, deadline_ms=deadline_ms)
+
+    assert after.item_ids.tolist() == ["a", "b", "c"]
+    assert entry.skipped == "gate: the history is long"
+    assert not caplog.records  # a failure would be logged

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tailwise.config import Step
-from tailwise.errors import ConfigError
+from tailwise.errors import Abstain, ConfigError
 from tailwise.types import Column, Request, Retriever, Slate, Stage, StageTrace
 
 log = logging.getLogger(__name__)
@@ -104,10 +104,13 @@ def run_stage(
             else:
                 work.cancel()  # it may not even have begun
                 skipped = f"late: over {bound.step.deadline_ms:g} ms"
+                log.warning("stage skipped: %s: %s", bound.key, skipped)
+    except Abstain as reason:
+        skipped = str(reason)
     except Exception as error:  # noqa: BLE001  a broken stage must not take the answer down
         skipped = f"failed: {type(error).__name__}: {error}"
-    if skipped:
         log.warning("stage skipped: %s: %s", bound.key, skipped)
+    if skipped:
         blank = {name: _blank(name, len(slate)) for name in stage.gives - slate.columns.keys()}
         after = slate.add(**blank)
     if bound.step.keep is not None:
