@@ -49,5 +49,5 @@ class UnavailableError(TailwiseError):
     """An optional package, a file system or a service is not there."""
 
 
-class Abstain(TailwiseError):
+class Abstain(TailwiseError):  # noqa: N818  it is no error
     """Raised by a stage that leaves a request alone: the order that came in stands, and the trace says why."""
