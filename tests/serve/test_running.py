@@ -18,8 +18,9 @@ from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
 from tailwise.retrieve.popular import Popular
 from tailwise.serve.running import bind, serve, state_beside
+from tailwise.serve.service import Service
 
-SERVE = "import sys; from pathlib import Path; from tailwise.serve.running import serve; "
+SERVE = "import sys; from tailwise.serve.running import serve; from tailwise.serve.service import Service; "
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def model(engine: Engine, tmp_path: Path) -> Path:
 @contextmanager
 def process(model: Path, *, workers: int = 1, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The service as a process of its own, and its address once it says so."""
-    code = f"{SERVE}serve(Path(sys.argv[1]), port={port}, workers={workers})"
+    code = f"{SERVE}serve(Service(model=sys.argv[1], port={port}, workers={workers}))"
     with subprocess.Popen([sys.executable, "-c", code, str(model)], stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         try:
@@ -61,14 +62,14 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None
         port = other.getsockname()[1]
 
         with pytest.raises(UnavailableError, match=rf"^port {port} is in use; choose another with --port$"):
-            serve(tmp_path / "no model", port=port)
+            serve(Service(model=tmp_path / "no model", port=port))
 
 
 def test_a_port_is_free_again_after_a_failed_start(tmp_path: Path) -> None:
     with bind("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     with pytest.raises(ArtifactError, match=r"is not a model folder"):
-        serve(tmp_path / "no model", port=port)
+        serve(Service(model=tmp_path / "no model", port=port))
 
     bind("127.0.0.1", port).close()
 
@@ -84,10 +85,10 @@ def test_what_is_no_address_is_refused() -> None:
 
 def test_workers_cannot_share_memory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^workers is 0, but it must be at least 1$"):
-        serve(tmp_path, port=0, workers=0)
+        serve(Service(model=tmp_path, port=0, workers=0))
     message = r"^state is 'memory://', which 2 workers cannot share; give sqlite:///PATH, or one worker$"
     with pytest.raises(ConfigError, match=message):
-        serve(tmp_path, port=0, workers=2, state="memory://")
+        serve(Service(model=tmp_path, port=0, workers=2, state="memory://"))
 
 
 def test_an_acknowledged_event_survives_kill_9_and_ctrl_c_ends_in_order(model: Path) -> None:

@@ -44,16 +44,11 @@ def serve_model(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     from tailwise.config import Settings
     from tailwise.serve.running import serve
+    from tailwise.serve.service import Service
 
     threads = Settings.from_environment().threads if "TAILWISE_THREADS" in os.environ else 1
-    serve(
-        options.model,
-        port=options.port,
-        host=options.host,
-        state=options.state,
-        workers=options.workers,
-        threads=threads,
-    )
+    given = {name: value for name, value in vars(options).items() if name in Service.model_fields}
+    serve(Service(**given, threads=threads))
     return 0
 
 

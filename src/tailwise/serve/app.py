@@ -24,17 +24,19 @@ from tailwise.serve.directory import Directory
 from tailwise.serve.guard import Guard
 from tailwise.serve.monitor import MEDIA_TYPE, Monitor, Watch, model_card
 from tailwise.serve.openapi import describe
+from tailwise.serve.service import Service
 
 WEB = Path(__file__).parent / "web"
 
 router = APIRouter(tags=["service"])
 
 
-def create_app(engine: Engine) -> FastAPI:
+def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
     """
     The application that serves ``engine``; it closes the engine's store when it shuts down.
 
-    Two applications of one process share nothing but what their engines share.
+    Two applications of one process share nothing but what their engines share. Without ``service`` all its settings are
+    the defaults.
     """
 
     @asynccontextmanager
@@ -51,7 +53,7 @@ def create_app(engine: Engine) -> FastAPI:
         lifespan=lifespan,
     )
     monitor = Monitor()
-    app.state.context = Context(engine, monitor, Directory(engine))
+    app.state.context = Context(engine, monitor, Directory(engine), service or Service(model=Path()))
     app.add_middleware(Guard)
     app.add_middleware(Watch, monitor=monitor)
     problems.install(app)

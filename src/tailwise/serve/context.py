@@ -12,6 +12,7 @@ from tailwise.pipeline import Engine
 from tailwise.serve import wire
 from tailwise.serve.directory import Directory
 from tailwise.serve.monitor import Monitor
+from tailwise.serve.service import Service
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Context:
     engine: Engine
     monitor: Monitor
     directory: Directory
+    service: Service
 
 
 def context_of(request: HttpRequest) -> Context:

@@ -18,10 +18,12 @@ from tailwise.errors import ConfigError, UnavailableError
 from tailwise.pipeline import Engine
 from tailwise.serve.app import create_app
 from tailwise.serve.monitor import SHARED
+from tailwise.serve.service import Service
 from tailwise.state.opening import open_store
 from tailwise.types import Request
 
-MODEL, STATE = "TAILWISE_SERVE_MODEL", "TAILWISE_SERVE_STATE"
+SERVICE = "TAILWISE_SERVICE"
+"""The settings of the service as JSON, for its further workers."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TAILWISE_THREADS")
 QUIET: dict[str, Any] = {
     "log_level": "warning",
@@ -32,41 +34,32 @@ QUIET: dict[str, Any] = {
 }
 
 
-def serve(
-    model: Path, *, port: int, host: str = "127.0.0.1", state: str | None = None, workers: int = 1, threads: int = 1
-) -> None:
+def serve(service: Service) -> None:
     """
     Serve a model until it is told to stop (ctrl-c or SIGTERM); running requests are answered first.
-
-    Args:
-        model: What ``tailwise fit`` wrote.
-        port: 0 takes any free one.
-        host: The address to listen on; the default is reached from this machine alone.
-        state: Where events live; None is a SQLite file beside the model.
-        workers: Processes; each holds the model.
-        threads: Of the matrix libraries, for each further process; this one read its own before it began.
 
     Raises:
         ConfigError: The port is not one, there are no workers, or they cannot share the state.
         UnavailableError: The port is in use, or may not be listened on.
         ArtifactError: The model is missing or damaged.
     """
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}, but it must be at least 1")
-    url = state_beside(model) if state is None else state
-    if workers > 1 and url.startswith("memory:"):
-        raise ConfigError(f"state is {url!r}, which {workers} workers cannot share; give sqlite:///PATH, or one worker")
-    listening = bind(host, port)
+    if service.workers < 1:
+        raise ConfigError(f"workers is {service.workers}, but it must be at least 1")
+    url = service.state or state_beside(service.model)
+    if service.workers > 1 and url.startswith("memory:"):
+        others = f"{service.workers} workers cannot share; give sqlite:///PATH, or one worker"
+        raise ConfigError(f"state is {url!r}, which {others}")
+    listening = bind(service.host, service.port)
+    service = service.model_copy(update={"state": url, "port": listening.getsockname()[1]})
     try:
-        port = listening.getsockname()[1]
-        if workers == 1:
-            app = load(model, url)
+        if service.workers == 1:
+            app = load(service)
             listening.listen(2048)  # who connects from now on waits a moment instead of being refused
-            _announce(model, host, port)
+            _announce(service)
             uvicorn.Server(uvicorn.Config(app, **QUIET)).run(sockets=[listening])
         else:
             listening.close()  # uvicorn makes its own for its workers
-            _serve_many(model, url, host=host, port=port, workers=workers, threads=threads)
+            _serve_many(service)
     except KeyboardInterrupt:  # uvicorn raises it again after an orderly end
         pass
     finally:
@@ -109,13 +102,13 @@ def bind(host: str, port: int) -> socket.socket:
     return held
 
 
-def load(model: Path, state: str) -> FastAPI:
+def load(service: Service) -> FastAPI:
     """The application of a model folder, warmed up, its long-lived objects out of the garbage collector's way."""
-    engine = Engine.open(model, state=state)
+    engine = Engine.open(service.model, state=service.state or state_beside(service.model))
     # The first answer reads every matrix from the disk and takes a hundred times as long: nobody should wait for it.
     for user_id in engine.people.user_ids[:3]:
         engine.answer(Request("warm-up", user_id=user_id))
-    app = create_app(engine)
+    app = create_app(engine, service)
     gc.collect()
     gc.freeze()  # a full collection over the model's objects would otherwise halt a request now and then
     return app
@@ -123,22 +116,21 @@ def load(model: Path, state: str) -> FastAPI:
 
 def from_environment() -> FastAPI:
     """What each of several workers calls."""
-    return load(Path(os.environ[MODEL]), os.environ[STATE])
+    return load(Service.model_validate_json(os.environ[SERVICE]))
 
 
-def _serve_many(model: Path, state: str, *, host: str, port: int, workers: int, threads: int) -> None:
+def _serve_many(service: Service) -> None:
     """Several processes on one port. Each opens the model and the state, so both are looked at before any starts."""
-    artifacts.check(model)
-    open_store(state).close()
-    _announce(model, host, port)
-    os.environ |= {MODEL: str(model), STATE: state, **dict.fromkeys(THREADS, str(threads))}
+    artifacts.check(service.model)
+    open_store(service.state or "").close()
+    _announce(service)
+    os.environ |= {SERVICE: service.model_dump_json(), **dict.fromkeys(THREADS, str(service.threads))}
     with tempfile.TemporaryDirectory(prefix="tailwise-metrics-") as together:
         os.environ[SHARED] = together
-        uvicorn.run(
-            "tailwise.serve.running:from_environment", factory=True, host=host, port=port, workers=workers, **QUIET
-        )
+        place: dict[str, Any] = {"host": service.host, "port": service.port, "workers": service.workers}
+        uvicorn.run("tailwise.serve.running:from_environment", factory=True, **place, **QUIET)
 
 
-def _announce(model: Path, host: str, port: int) -> None:
-    address = f"[{host}]" if ":" in host else host
-    print(f"serving {model} on http://{address}:{port} (ctrl-c stops)", flush=True)  # noqa: T201  the one line it says
+def _announce(service: Service) -> None:
+    address = f"[{service.host}]" if ":" in service.host else service.host
+    print(f"serving {service.model} on http://{address}:{service.port} (ctrl-c stops)", flush=True)  # noqa: T201  the one line it says
