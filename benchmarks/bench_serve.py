@@ -63,13 +63,13 @@ def quick_model(data: tailwise.data.load.Dataset, folder: Path) -> Path:
     return folder
 
 
-def requests(data: tailwise.data.load.Dataset, count: int) -> list[bytes]:
+def requests(data: tailwise.data.load.Dataset, count: int, *, candidates: int = 100) -> list[bytes]:
     """Random candidates and histories, seeded."""
     rng = np.random.default_rng(0)
     items = data.items["item_id"].to_list()
     bodies = []
     for number in range(count):
-        chosen = rng.choice(len(items), 150, replace=False)
+        chosen = rng.choice(len(items), 50 + candidates, replace=False)
         history = [{"item_id": items[i], "event": "click", "time": 9e8 + j} for j, i in enumerate(chosen[:50])]
         body = {"request_id": f"r{number}", "history": history, "candidates": [items[i] for i in chosen[50:]], "k": 10}
         bodies.append(json.dumps(body).encode())

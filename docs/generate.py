@@ -32,6 +32,7 @@ def settings() -> Iterator[str]:
     """Every setting of a pipeline file, of each component that it may name, and of the environment."""
     from tailwise import registry
     from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
+    from tailwise.nets.settings_texts import ClassifierConfig, Pretraining
 
     yield "# Settings"
     yield "\nA pipeline is a TOML file. What it leaves out takes the default; a name that is not here is refused."
@@ -51,6 +52,12 @@ def settings() -> Iterator[str]:
             yield f"\n### `{name}`"
             yield f"\n{_plain(kind.__doc__)}"
             yield from _settings(kind.Config.model_json_schema())
+    yield "\n## The classifier of texts"
+    yield "\nA TOML file of its own, which `tailwise fit-classifier --config` reads."
+    yield from _settings(ClassifierConfig.model_json_schema())
+    yield "\n`[pretrain]`, where it is given:"
+    yield from _settings(Pretraining.model_json_schema())
+    yield "\n`[augment.translator]`, where it is given: as `backend` of the stage `listwise`."
     yield "\n## Environment"
     schema = Settings.model_json_schema()
     rows = [(f"`{ENVIRONMENT[name]}`", _kind(field), _plain(field["description"])) for name, field in _fields(schema)]
@@ -157,11 +164,11 @@ def routes() -> Iterator[str]:
     """Every route of the service, and the forms that it takes and gives."""
     from fastapi import FastAPI
 
-    from tailwise.serve import app, feedback, ranking
+    from tailwise.serve import app
     from tailwise.serve.openapi import describe
 
     service = FastAPI()
-    for router in (ranking.router, feedback.router, app.router):
+    for router in app.ROUTERS:
         service.include_router(router)
     described = describe(service)
     yield "# Routes"
@@ -200,7 +207,7 @@ def routes() -> Iterator[str]:
 def errors() -> Iterator[str]:
     """The error tree with exit codes and HTTP statuses."""
     from tailwise import errors as tree
-    from tailwise.serve import guard, problems
+    from tailwise.serve import auth, guard, problems
 
     yield "# Errors"
     yield "\nEach says in one line what is wrong, the value, the rule and the remedy."
@@ -211,8 +218,13 @@ def errors() -> Iterator[str]:
     yield "\nOn the command line: one line on stderr and exit 1; `--debug` gives the traceback. Wrong usage exits 2."
     yield "\nOver HTTP: `application/problem+json` with `type`, `title`, `status` and `detail`."
     statuses = {
-        400: "not JSON, or the connection ended",
-        403: guard.ELSEWHERE,
+        400: "not JSON, the connection ended, or two different keys came",
+        401: auth.MISSING,
+        408: guard.TOO_SLOW,
+        414: guard.TOO_LONG,
+        431: guard.TOO_MANY,
+        403: f"{guard.ELSEWHERE}; or the key may not do this",
+        429: "the key, or its address, has asked for too much; wait as long as Retry-After says",
         413: guard.TOO_LARGE,
         422: "a field is missing, of the wrong type or out of range; the detail names it",
         503: "something outside is missing; try again",

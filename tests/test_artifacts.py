@@ -64,6 +64,68 @@ def test_a_new_model_replaces_the_old_one(target: Path) -> None:
     assert alone(target)
 
 
+def kept(folder: Path, text: str) -> None:
+    with writing(folder, {"version": text}, keep=True) as fresh:
+        (fresh / "part").mkdir()
+        (fresh / "part" / "weights.txt").write_text(text)
+
+
+def test_the_model_before_stays_beside_when_it_is_asked_for_and_no_older_one(target: Path) -> None:
+    kept(target, "new")
+    kept(target, "newer")
+
+    assert (content(target), content(artifacts.previous_of(target))) == ("newer", "new")
+    assert sorted(path.name for path in target.parent.iterdir()) == ["model", "model.previous"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_rolling_back_exchanges_a_model_and_the_one_before_it(
+    target: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    kept(target, "new")
+    if not exchange:
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    artifacts.roll_back(target)
+    back = (content(target), content(artifacts.previous_of(target)))
+    artifacts.roll_back(target)
+
+    assert back == ("old", "new")
+    assert (content(target), content(artifacts.previous_of(target))) == ("new", "old")
+
+
+def test_there_is_no_way_back_from_the_first_model(target: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"^there is no model before model: model\.previous is not there$"):
+        artifacts.roll_back(target)
+
+
+def test_a_copy_has_the_identity_of_what_was_copied_and_another_model_has_not(target: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "other"
+    model(other, "new")
+    before = (artifacts.identity(target), artifacts.identity(other))
+
+    artifacts.put(other, target)
+
+    assert before[0] != before[1]
+    assert artifacts.identity(target) == before[1] == artifacts.identity_of(check(target))
+    assert (content(target), content(artifacts.previous_of(target))) == ("new", "old")
+
+
+def test_a_damaged_model_is_not_copied(target: Path, tmp_path: Path) -> None:
+    model(tmp_path / "other", "new")
+    (tmp_path / "other" / "part" / "weights.txt").write_text("bad")
+
+    with pytest.raises(ArtifactError, match=r"does not match its checksum"):
+        artifacts.put(tmp_path / "other", target)
+    assert content(target) == "old"
+
+
+def test_no_model_has_no_identity_and_a_damaged_manifest_says_so(target: Path, tmp_path: Path) -> None:
+    assert artifacts.identity(tmp_path / "gone") is None
+    (target / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match=r"manifest\.json is damaged \(.*\); fit the model again$"):
+        artifacts.identity(target)
+
+
 def test_without_the_exchange_call_two_renames_do(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **keys: object())
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from tailwise.artifacts import check, load_arrays, save_arrays, writing
 from tailwise.errors import ArtifactError
@@ -97,3 +100,35 @@ def test_arrays_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
     for name in ("bad", "none"):
         with pytest.raises(ArtifactError, match=rf"^\S+/{name} cannot be read \(.+\); fit the model again$"):
             load_arrays(tmp_path / name)
+
+
+@given(
+    st.sampled_from(["<f2", "<f4", "<f8", "u1", "i1", "<u2", "<i4", "<u4", "<i8", "<u8", "?"]),
+    st.lists(st.integers(0, 5), max_size=3),
+    st.integers(0, 99),
+)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mapped_arrays_equal_read_ones(tmp_path: Path, dtype: str, shape: list[int], seed: int) -> None:
+    values = (np.random.default_rng(seed).normal(size=shape) * 9).astype(np.int8).astype(dtype)
+    path = tmp_path / "a.safetensors"
+    save_arrays(path, odd=np.ones(3, np.int8), values=values)
+
+    found, read = load_arrays(path), load_file(path)
+
+    assert found.keys() == read.keys()
+    for name, array in read.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].tobytes() == array.tobytes()
+
+
+def test_a_change_to_a_mapped_array_and_a_new_file_leave_the_others_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_arrays(path, values=np.arange(5000))
+    mine, other = load_arrays(path)["values"], load_arrays(path)["values"]
+
+    mine[:] = 7
+    save_arrays(path, values=np.zeros(2))
+
+    assert other.tolist() == list(range(5000))
+    assert load_arrays(path)["values"].tolist() == [0.0, 0.0]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

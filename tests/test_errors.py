@@ -16,7 +16,7 @@ def drawn() -> list[tuple[str, str | None]]:
     found: list[tuple[str, str | None]] = []
     above: dict[int, str] = {}
     for line in str(errors.__doc__).splitlines():
-        match = re.match(r"^    ([│├└─ ]*)(\w+Error)\b", line)
+        match = re.match(r"^    ([│├└─ ]*)(\w+Error|Abstain)\b", line)
         if match:
             depth = len(match[1]) // 4
             above[depth] = match[2]

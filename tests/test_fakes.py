@@ -35,3 +35,9 @@ def test_dict_facts_line_up_with_the_items_asked_for() -> None:
     assert facts.item_ids.tolist() == ["a", "b"]
     assert facts.names == {"year"}
     assert facts.columns(ids_of(["b", "x"]), facts.names)["year"].tolist() == [2001, None]
+
+
+def test_the_hash_encoder_tells_chinese_texts_apart_by_their_signs() -> None:
+    query, near, far = HashEncoder(256).encode(["讲火箭", "火箭的故事", "钢琴基础教程"])
+
+    assert query @ near > 0.4 > abs(query @ far)

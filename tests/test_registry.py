@@ -82,7 +82,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 
 def test_a_name_like_no_other_lists_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"^no component is called 'zzz'; known: .*als, .*, text, .*towers$"):
+    with pytest.raises(ConfigError, match=r"^no component is called 'zzz'; known: .*als, .*, text, .*words$"):
         registry.component("zzz")
 
 

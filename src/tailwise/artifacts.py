@@ -5,6 +5,7 @@ Model folders: written beside their place, moved there in one step, checked when
       manifest.json       version, created, seed, data hash, sha256 and size of every file, metrics, notes
       pipeline.toml
       <component>/        config.json, *.safetensors, *.onnx, *.parquet
+    MODEL.previous/       the model that stood there before
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import math
+import mmap
 import os
 import shutil
 import tempfile
@@ -23,14 +26,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from polars.exceptions import PolarsError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from tailwise.errors import ArtifactError, UnavailableError
 
 FORMAT = 1
 """Raised when a folder of an older format can no longer be read."""
 MANIFEST = "manifest.json"
+PREVIOUS = ".previous"
+"""Ends the name of the folder beside a model that holds the one before it."""
+DTYPES = {
+    **{
+        f"{kind}{8 * size}": np.dtype(f"<{code}{size}")
+        for kind, code in zip("FIU", "fiu", strict=True)
+        for size in (2, 4, 8)
+    },
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+"""What a safetensors header calls the types of numpy."""
 
 
 def sha256_of(path: Path) -> str:
@@ -40,29 +56,54 @@ def sha256_of(path: Path) -> str:
 
 
 def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write named arrays to one safetensors file."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    """Write named arrays to one safetensors file; who has an older one of that name open keeps it as it was."""
+    fresh = path.with_name(f".{path.name}.new")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, fresh)
+    fresh.replace(path)
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
-    Named arrays from a safetensors file.
+    Named arrays from a safetensors file, mapped and not read: processes that open the same model share its pages.
+
+    Who changes an array changes a copy of the page. A file that is replaced, as ``writing`` does, stays as it was for
+    whoever has it open.
 
     Raises:
         ArtifactError: The file is missing or damaged.
     """
     try:
-        return load_file(path)
+        with safe_open(path, "np"):  # looks at the whole header: forms, sizes, no gaps
+            pass
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); fit the model again") from error
+    header.pop("__metadata__", None)
+    return {name: _mapped(pages, 8 + size, **told) for name, told in header.items()}
+
+
+def _mapped(
+    pages: mmap.mmap, begin: int, *, dtype: str, shape: list[int], data_offsets: tuple[int, int]
+) -> NDArray[Any]:
+    """One array of a file, from what the header tells of it."""
+    array: NDArray[Any] = np.frombuffer(pages, DTYPES[dtype], math.prod(shape), begin + data_offsets[0])
+    return array.reshape(shape)
 
 
 @contextmanager
-def writing(target: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
+def writing(target: Path, manifest: Mapping[str, Any], *, keep: bool = False) -> Iterator[Path]:
     """
     A fresh folder to fill; it replaces ``target`` in one step when the block ends well, and goes when it does not.
 
     ``manifest`` gets the format and a checksum of every file added. A crash at any moment leaves the old model whole.
+
+    Args:
+        target: Where the model is to stand.
+        manifest: What to say of it.
+        keep: Whether the model that stood there stays, as ``previous_of`` names it; an older one there goes.
 
     Raises:
         ArtifactError: Something else than a model stands there; it is left alone.
@@ -87,11 +128,75 @@ def writing(target: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
         fresh.chmod(0o755)
         _sync(fresh)
         _swap(fresh, target)
+        if keep and fresh.exists():
+            shutil.rmtree(previous_of(target), ignore_errors=True)
+            fresh.rename(previous_of(target))
     except (OSError, SafetensorError, PolarsError) as error:  # polars wraps what the disk answers
         why = getattr(error, "strerror", None) or str(error)
         raise UnavailableError(f"{target} was not saved: {why}; the old model, if any, still stands") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def previous_of(target: Path) -> Path:
+    """
+    Where the model before this one stays.
+
+    >>> previous_of(Path("/models/shop")).name
+    'shop.previous'
+    """
+    target = target.resolve()
+    return target.with_name(target.name + PREVIOUS)
+
+
+def identity_of(manifest: Mapping[str, Any]) -> str:
+    """Hex digest of a manifest, which names every file's checksum: two folders that share it hold the same model."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def identity(folder: Path) -> str | None:
+    """
+    Which model a folder says that it holds; None when there is none. Its files are not looked at.
+
+    Raises:
+        ArtifactError: The manifest cannot be read.
+    """
+    path = folder / MANIFEST
+    try:
+        return identity_of(json.loads(path.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); fit the model again") from error
+
+
+def put(source: Path, target: Path) -> None:
+    """
+    Have ``target`` hold a copy of the model in ``source``, in one step; the one that stood there stays beside it.
+
+    Raises:
+        ArtifactError: ``source`` is damaged, or something else than a model stands in ``target``.
+        UnavailableError: The disk refuses; the old model stands.
+    """
+    with writing(target, check(source), keep=True) as fresh:
+        shutil.copytree(source, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+
+
+def roll_back(target: Path) -> None:
+    """
+    Exchange a model and the one before it, in one step; once more undoes it.
+
+    Raises:
+        ArtifactError: There is none before it.
+        UnavailableError: The disk refuses; nothing changed.
+    """
+    target, before = target.resolve(), previous_of(target)
+    if not (before / MANIFEST).is_file():
+        raise ArtifactError(f"there is no model before {target.name}: {before.name} is not there")
+    try:
+        _swap(before, target)
+    except OSError as error:
+        raise UnavailableError(f"{target} was not rolled back: {error.strerror}") from error
 
 
 def check(folder: Path) -> dict[str, Any]:

@@ -57,8 +57,14 @@ class Step(Closed):
 class EncodeConfig(Closed):
     """How texts become vectors."""
 
-    model: str = "all-MiniLM-L6-v2"
-    """A Hugging Face name, a folder, ``multilingual`` (16 languages, Chinese among them) or ``hash`` (no model)."""
+    model: str = "auto"
+    """``auto`` looks at the letters of the items' texts: ``multilingual`` (16 languages, Chinese among them) where
+    enough of them are not English, else ``all-MiniLM-L6-v2``. Or a Hugging Face name, a folder, or ``hash`` (no
+    model)."""
+    layers: Annotated[int, Field(ge=1)] | None = None
+    """Of a language model, the first that are kept: fewer are faster and know less; None keeps all."""
+    int8: bool = True
+    """Whether a language model is exported in eight bits."""
     columns: tuple[str, ...] = ()
     """Item columns that make the text, in order; empty takes every text column that the items have."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 64

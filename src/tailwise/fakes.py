@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,24 @@ import numpy as np
 
 from tailwise.types import Column, Floats, Ids, Request, Rows, Slate, ids_of
 
+UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f]")
+"""A sign of Chinese, Japanese or Thai, which are written without spaces between words."""
+
 
 @dataclass(frozen=True)
 class HashEncoder:
-    """Texts to signed hashed word counts: no model, no download, same answer everywhere."""
+    """
+    Texts to signed hashed word counts: no model, no download, same answer everywhere.
+
+    What is written without spaces, as Chinese is, counts by signs.
+    """
 
     dim: int = 64
 
     def encode(self, texts: Sequence[str]) -> Floats:
         out = np.zeros((len(texts), self.dim), np.float32)
         for row, text in enumerate(texts):
-            for word in text.lower().split():
+            for word in UNSPACED.sub(r" \g<0> ", text.lower()).split():
                 code = zlib.crc32(word.encode(errors="surrogatepass"))
                 out[row, code % self.dim] += 1.0 if code & 0x10000 else -1.0
         norms = np.linalg.norm(out, axis=1, keepdims=True)

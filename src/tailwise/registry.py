@@ -27,20 +27,27 @@ SOURCES = {
     "next_item": "tailwise.retrieve.following:NextItem",
     "again": "tailwise.retrieve.again:Again",
     "text": "tailwise.retrieve.vectors:TextNeighbours",
+    "words": "tailwise.retrieve.words:Words",
+    "numbers": "tailwise.retrieve.numbers:Numbers",
     "sequence": "tailwise.rank.sequence:SequenceScorer",
     "towers": "tailwise.rank.towers:TowerScorer",
     "ensemble": "tailwise.rank.ensemble:Ensemble",
+    "language_towers": "tailwise.rank.language_towers:LanguageTowers",
 }
 STAGES = {
     "fusion": "tailwise.rank.fusion:Fusion",
     "multitask": "tailwise.rank.multitask:MultiTask",
     "attention": "tailwise.rerank.attention:Attention",
     "boosted": "tailwise.rank.boosted:Boosted",
+    "cross_encoder": "tailwise.rank.language:CrossEncoder",
+    "distilled": "tailwise.rank.distilled:Distilled",
+    "listwise_llm": "tailwise.rank.listwise:Listwise",
     "long_tail": "tailwise.rerank.long_tail:LongTail",
     "mmr": "tailwise.rerank.diversity:MMR",
     "dpp": "tailwise.rerank.diversity:DPP",
     "exposure": "tailwise.rerank.exposure:Exposure",
     "rules": "tailwise.rerank.rules:Rules",
+    "bandit": "tailwise.rerank.bandit:Bandit",
     "reasons": "tailwise.rerank.reasons:Reasons",
 }
 TRAINERS = {
@@ -51,7 +58,11 @@ TRAINERS = {
     "attention": "tailwise.learn.attention:fit_attention",
     "long_tail": "tailwise.learn.long_tail:fit_long_tail",
     "boosted": "tailwise.learn.boosted:fit_boosted",
+    "distilled": "tailwise.learn.distil:fit_distilled",
+    "listwise_llm": "tailwise.learn.listwise:fit_listwise",
     "multitask": "tailwise.learn.multitask:fit_multitask",
+    "cross_encoder": "tailwise.learn.peft:fit_cross_encoder",
+    "language_towers": "tailwise.learn.peft_towers:fit_language_towers",
 }
 """Components that learn elsewhere than in their own ``fit``, because they need torch or other components."""
 

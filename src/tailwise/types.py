@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -57,9 +58,9 @@ class Event:
     """Makes delivery idempotent: the second event with this id changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class History:
-    """A person's events as columns, oldest first."""
+    """A person's events as columns, oldest first; what every source asks of them is worked out once."""
 
     item_ids: Ids  # (H,)
     times: NDArray[np.float64]  # (H,) seconds since epoch
@@ -104,8 +105,18 @@ class History:
 
     def liked(self) -> Rows:
         """Rows of known items that the person did something *for*, oldest first, (≤ H,)."""
-        against = np.fromiter((e in AGAINST for e in self.events), bool, len(self.events))
-        return self.rows[~against & (self.rows >= 0)]
+        return self.rows[self.speaks_for & (self.rows >= 0)]
+
+    @cached_property
+    def speaks_for(self) -> NDArray[np.bool_]:
+        """(H,) whether an event is a sign of interest."""
+        return np.array([event not in AGAINST for event in self.events.tolist()], bool)
+
+    @cached_property
+    def moments_ago(self) -> NDArray[np.int64]:
+        """(H,) moments from each event to the newest; events at one time are one, so a basket is one step back."""
+        later = np.cumsum(np.diff(self.times, prepend=self.times[:1]) != 0)
+        return np.asarray(later.max(initial=0) - later)
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -113,10 +124,8 @@ class History:
 
 NO_HISTORY = History.of(())
 
-
 QUERY = "query_vector"
 """Key of ``Request.cache`` under which the engine leaves the embedded query, (D,); absent without a query."""
-
 
 ORDER = "score"
 """The order that came in, where a blend of heads names what it mixes."""
@@ -165,23 +174,24 @@ class Slate:
     columns: Mapping[str, Column] = field(default_factory=dict)  # each (N, …)
 
     def __post_init__(self) -> None:
-        for name, column in (("scores", self.scores), *self.columns.items()):
-            if len(column) != len(self.item_ids):
-                raise ShapeError(f"{name} has {len(column)} rows, but the slate has {len(self.item_ids)} items")
+        n = len(self.item_ids)
+        for name, column in {"scores": self.scores, **self.columns}.items():
+            if len(column) != n:
+                raise ShapeError(f"{name} has {len(column)} rows, but the slate has {n} items")
 
-    def take(self, order: NDArray[Any]) -> Self:
-        """The rows that ``order`` names, in that order; shorter drops, never invents."""
+    def take(self, order: NDArray[Any] | slice) -> Self:
+        """The rows that ``order`` names, in that order; shorter drops, never invents. A slice copies nothing."""
         columns = {name: column[order] for name, column in self.columns.items()}
         return type(self)(self.item_ids[order], self.scores[order], columns)
 
     def score(self, scores: Floats) -> Self:
         """The same items with new scores, sorted best first; ties keep their order; NaN goes last."""
-        fresh = replace(self, scores=np.asarray(scores, np.float32))
+        fresh = type(self)(self.item_ids, np.asarray(scores, np.float32), self.columns)
         return fresh.take(np.argsort(-fresh.scores, kind="stable"))
 
     def add(self, **columns: Column) -> Self:
         """The same slate with further columns."""
-        return replace(self, columns={**self.columns, **columns})
+        return type(self)(self.item_ids, self.scores, {**self.columns, **columns})
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -262,6 +272,19 @@ class Stage(Protocol):
     def __call__(self, request: Request, slate: Slate) -> Slate: ...
 
 
+@runtime_checkable
+class Patient(Protocol):
+    """A stage that waits for somebody else, and can say when it has waited long enough."""
+
+    def within(self, request: Request, slate: Slate, wait_ms: float) -> Slate:
+        """
+        What the stage gives; TimeoutError when it would take longer than ``wait_ms``.
+
+        With 0 it is only asked whether it need wait: what it began goes on, and who asks again finds it.
+        """
+        ...
+
+
 class Facts(Protocol):
     """Knows columns about items."""
 
@@ -275,25 +298,3 @@ class Facts(Protocol):
     def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
         """Each (N, …), aligned with ``item_ids``; an unknown item gets NaN, None, False or zeros."""
         ...
-
-
-class StateStore(Protocol):
-    """Keeps what people did lately. ``append`` returns only when the events are durable."""
-
-    def append(self, events: Sequence[Event]) -> int:
-        """Store events, ignoring known ``event_id``s; the number that were new."""
-        ...
-
-    def history(self, user_id: str, limit: int) -> list[Event]:
-        """The newest ``limit`` events of a person, oldest first."""
-        ...
-
-    def erase(self, user_id: str) -> int:
-        """Forget a person, for good; the number of events that went."""
-        ...
-
-    def erased(self, user_id: str) -> bool:
-        """Whether the person was ever erased, so that older copies must not be used."""
-        ...
-
-    def close(self) -> None: ...

@@ -147,6 +147,11 @@ def test_rank_explains_when_asked(model: Path, tmp_path: Path) -> None:
     assert run("rank", model, "--requests", requests, "--out", tmp_path / "a.jsonl", "--explain") == 0
 
     (answer,) = answers(tmp_path / "a.jsonl")
+    assert [one["item_id"] for one in answer["explanations"]] == [item["item_id"] for item in answer["items"]]
+    for one in answer["explanations"]:
+        assert sum(part["adds"] for part in one["sources"]) == pytest.approx(one["fused"], abs=1e-4)
+        assert one["kinds"]
+        assert one["without"] is None  # that is looked for when somebody asks the service
     assert answer["first_stage"]
     assert answer["history"]
 

@@ -18,10 +18,10 @@ from tailwise import registry
 from tailwise.cli import VERBS, parser
 from tailwise.config import Closed, PipelineConfig, Settings, settings_of
 from tailwise.rerank.rules import RulesFile
-from tailwise.serve import app, feedback, ranking
+from tailwise.serve import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.is_relative_to(ROOT / "docs"))
 GENERATED = ("commands.md", "errors.md", "routes.md", "settings.md")
 
@@ -104,7 +104,7 @@ def test_every_command_is_in_the_docs(verb: str) -> None:
 
 ROUTES = [
     route
-    for router in (ranking.router, feedback.router, app.router)
+    for router in app.ROUTERS
     for route in router.routes
     if isinstance(route, APIRoute) and route.include_in_schema
 ]
@@ -165,3 +165,22 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if anchor:
             heads = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", head).lower().replace(" ", "-") for head in heads}, target
+
+
+def test_the_chinese_readme_shows_what_the_english_one_does() -> None:
+    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+
+    def code(text: str) -> list[str]:
+        found = re.findall(r"^```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        return [re.sub(r"\s*#.*$", "", block, flags=re.MULTILINE) for block in found]
+
+    def figures(text: str) -> list[list[str]]:
+        return [re.findall(r"\d[\d.,]*\d|\d", row) for row in re.findall(r"^\|.*\|$", text, re.MULTILINE)]
+
+    def links(text: str) -> set[str]:
+        return set(re.findall(r"\]\((docs/[^)]+)\)", text))
+
+    assert code(chinese) == code(english)
+    assert figures(chinese) == figures(english)
+    assert links(english) <= links(chinese)
+    assert len(re.findall(r"^## ", chinese, re.MULTILINE)) == len(re.findall(r"^## ", english, re.MULTILINE))

@@ -17,13 +17,26 @@ MOST_LINES = 300
 
 TESTED_ELSEWHERE = {
     "cli/__main__.py": "tests/cli/test_cli.py runs it",
+    "pipeline/stored.py": "tests/pipeline/test_engine_models.py, by writing and reading whole models",
+    "cli/options.py": "tests/cli/test_live.py and test_docs.py, through the command",
+    "serve/changing.py": "tests/serve/test_life.py, through the routes",
     "serve/context.py": "tests/serve/test_app.py, through the routes",
     "serve/directory.py": "tests/serve/test_app.py, through the routes",
     "serve/forms.py": "tests/serve/test_wire.py, with what decodes and encodes them",
     "serve/openapi.py": "tests/serve/test_app.py, through the description",
     "serve/problems.py": "tests/serve/test_app.py, through the routes",
     "serve/ranking.py": "tests/serve/test_app.py, through the routes",
+    "serve/service.py": "tests/serve/test_running.py and tests/cli, by what is started with it",
+    "state/commits.py": "tests/state/test_sqlite.py, through the store",
+    "state/connecting.py": "tests/state/test_redis.py, with a real server",
+    "state/ingest.py": "tests/state/test_streams.py, with a real queue",
+    "state/journal.py": "tests/state/test_log.py, through the log",
+    "state/known.py": "tests/state/test_state_contract.py and test_sqlite.py, through the store",
     "state/memory.py": "tests/state/test_state_contract.py, with every other store",
+    "state/scripts.py": "tests/state/test_redis.py, on a real server",
+    "state/segments.py": "tests/state/test_state_contract.py, with every other journal",
+    "state/store.py": "tests/state/test_state_contract.py, and its bounds in test_opening.py",
+    "state/tables.py": "tests/state/test_sqlite.py, through the store",
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 from tailwise import registry
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Rescore
+from tailwise.retrieve.pairs import Additive
 from tailwise.types import NO_HISTORY, Event, History, Request, Retriever, Slate, Stage
 
 UNKNOWN = ("nobody knows it", "nor this")
@@ -148,3 +149,24 @@ def test_the_whole_pipeline_answers_the_same_twice(tiny_engine: Engine) -> None:
 
         assert equal(tiny_engine.answer(asked).slate, tiny_engine.answer(asked).slate)
         assert not [entry for entry in tiny_engine.answer(asked).trace if entry.skipped]
+
+
+@pytest.mark.parametrize("past", PASTS)
+def test_what_an_additive_source_says_of_each_event_adds_up_to_its_score(tiny_engine: Engine, past: str) -> None:
+    rows = np.array([7, 3, -1, 40, 7])
+    for bound in tiny_engine.sources:
+        if isinstance(bound.run, Additive):
+            asked = request(PASTS[past])
+
+            parts = bound.run.contributions(asked, rows)
+
+            assert parts.shape == (5, len(PASTS[past])), bound.key
+            assert parts.dtype == np.float32, bound.key
+            scores = np.nan_to_num(bound.run.scores(asked, rows))
+            assert parts.sum(axis=1) == pytest.approx(scores, rel=1e-3, abs=1e-4), bound.key
+
+
+def test_these_sources_are_additive(tiny_engine: Engine) -> None:
+    found = {bound.step.name for bound in tiny_engine.sources if isinstance(bound.run, Additive)}
+
+    assert {"ease", "als", "item_knn", "next_item", "again", "text"} <= found

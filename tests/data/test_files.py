@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tailwise.data.files import find_tables, inferred, read_table
+from tailwise.data.files import find_tables, inferred, read_all, read_table
 from tailwise.data.schema import Finding
 
 CSV = b"user_id,item_id,time\nu1,007,1\nu2,i2,2\n"
@@ -107,7 +107,8 @@ def test_json_keys_that_come_late_and_ids_of_mixed_type_are_not_lost(tmp_path: P
 def test_a_folder_must_be_there_and_have_one_file_of_events(tmp_path: Path) -> None:
     assert find_tables(tmp_path / "no").text == f"{tmp_path}/no: is no folder; give one that holds an events file"
     assert find_tables(tmp_path).text == (
-        f"{tmp_path}: has no events; add one of events.csv, events.csv.gz, events.parquet, events.jsonl"
+        f"{tmp_path}: has no events; add one of events.csv, events.csv.gz, events.parquet, events.jsonl, "
+        "events-*.parquet"
     )
     (tmp_path / "events.csv").touch()
     (tmp_path / "events.jsonl").touch()
@@ -127,3 +128,39 @@ def test_a_folder_must_be_there_and_have_one_file_of_events(tmp_path: Path) -> N
 )
 def test_a_column_becomes_numbers_only_when_no_spelling_is_lost(texts: list[str | None], values: list[object]) -> None:
     assert inferred(pl.Series(texts, dtype=pl.String)).to_list() == values
+
+
+def test_the_segments_of_a_log_are_one_table_after_the_file_beside_them(tmp_path: Path) -> None:
+    base = pl.DataFrame({"user_id": ["u"], "item_id": [7], "time": [1]})
+    base.write_parquet(tmp_path / "events.parquet")
+    for number in (2, 1):
+        row = {"user_id": "u", "item_id": f"i{number}", "time": 1.5 + number, "value": None, "event_id": "e"}
+        pl.DataFrame([row], schema_overrides={"value": pl.Float64}).write_parquet(tmp_path / f"events-{number}.parquet")
+
+    tables, findings = read_all(find_tables(tmp_path))
+    (tmp_path / "events.parquet").unlink()
+    alone, _ = read_all(find_tables(tmp_path))
+
+    assert findings == []
+    assert tables["events"]["item_id"].to_list() == ["7", "i1", "i2"]
+    assert tables["events"]["time"].to_list() == [1.0, 2.5, 3.5]
+    assert alone["events"]["item_id"].to_list() == ["i1", "i2"]
+
+
+def test_a_damaged_segment_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": ["u"], "item_id": ["i"], "time": [1.0]}).write_parquet(tmp_path / "events-1.parquet")
+    (tmp_path / "events-2.parquet").write_bytes(b"PAR1 cut short")
+
+    tables, findings = read_all(find_tables(tmp_path))
+
+    assert tables == {}
+    assert str(findings[0]).startswith("FAIL events-2.parquet: cannot be read (")
+
+
+def test_a_log_does_not_go_with_text(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id,time\nu,i,1\n")
+    (tmp_path / "events-1.parquet").write_bytes(b"")
+
+    assert str(find_tables(tmp_path)) == (
+        f"FAIL {tmp_path}: has events.csv and events-*.parquet; write events.csv as events.parquet, to go before them"
+    )

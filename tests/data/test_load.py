@@ -303,3 +303,12 @@ def test_any_table_is_either_loaded_whole_or_refused_with_one_line(rows: list[tu
         return
     assert sorted(data.events["item_id"]) == sorted(items)
     assert data.events["time"].is_finite().all()
+
+
+def test_items_alone_are_worth_a_warning_and_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,Toys\nb,Heat\n", encoding="utf-8")
+
+    found = validate(tmp_path)
+
+    assert [finding.level for finding in found if "has no events" in finding.message] == ["WARN"]
+    assert not [finding for finding in found if finding.level == "FAIL"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tailwise.encode.exported import BLOCK, EncoderCard, OnnxEncoder, is_exported, token_batches
+from tailwise.encode.exported import BLOCK, EncoderCard, OnnxEncoder, equal_batches, is_exported
 from tailwise.errors import ArtifactError
 
 WORDS = ("[PAD]", "[UNK]", "toy", "story", "heat", "golden", "eye")
@@ -140,16 +140,19 @@ def test_the_fingerprint_changes_with_what_changes_vectors(
     assert OnnxEncoder.open(tiny, threads=2).fingerprint == OnnxEncoder.open(tiny).fingerprint
 
 
-def test_a_quantised_model_takes_one_text_at_a_time(tmp_path: Path) -> None:
-    encoder = OnnxEncoder.open(write_tiny(tmp_path, int8=True))
+@pytest.mark.parametrize(("format_", "sizes"), [(1, [1, 1, 1]), (2, [2, 1])])
+def test_a_quantised_model_of_one_scale_a_batch_takes_one_text_at_a_time(
+    tmp_path: Path, format_: int, sizes: list[int]
+) -> None:
+    encoder = OnnxEncoder.open(write_tiny(tmp_path, int8=True, format=format_))
     batches: list[int] = []
     run = encoder._run
     encoder._run = lambda batch: batches.append(len(batch)) or run(batch)  # type: ignore[method-assign]  # a spy
 
-    vectors = encoder.encode(["heat", "toy story"])
+    vectors = encoder.encode(["heat", "toy story", "eye"])
 
-    assert batches == [1, 1]
-    np.testing.assert_allclose(vectors, [by_hand("heat"), by_hand("toy story")], atol=1e-6)
+    assert batches == sizes
+    np.testing.assert_allclose(vectors, [by_hand("heat"), by_hand("toy story"), by_hand("eye")], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.onnx", "tokenizer.json"])
@@ -183,10 +186,13 @@ def test_a_damaged_file_is_named_when_the_first_text_comes(tmp_path: Path, name:
 
 @settings(max_examples=50)
 @given(lengths=st.lists(st.integers(0, 40), max_size=60), budget=st.integers(1, 100))
-def test_batches_hold_every_text_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = token_batches(lengths, budget=budget)
+def test_batches_hold_every_text_once_and_texts_of_one_length_within_the_budget(
+    lengths: list[int], budget: int
+) -> None:
+    batches = equal_batches(lengths, budget=budget)
 
     assert sorted(row for batch in batches for row in batch) == [row for row, n in enumerate(lengths) if n]
-    assert all(len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget for batch in batches)
+    assert all(len({lengths[row] for row in batch}) == 1 for batch in batches)
+    assert all(len(batch) == 1 or sum(lengths[row] for row in batch) <= budget for batch in batches)
     flat = [lengths[row] for batch in batches for row in batch]
     assert flat == sorted(flat)

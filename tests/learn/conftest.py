@@ -110,3 +110,52 @@ def where_nothing_tells() -> World:
     """What people take has nothing to do with what the only source says."""
     first, _ = opinions()
     return world([first], np.random.default_rng(1).integers(0, ITEMS, PEOPLE))
+
+
+@pytest.fixture
+def long_histories() -> World:
+    """30 people with 60 events each, the last ones held out, and what is popular as the only source."""
+    from tailwise.data.holdout import hold_out
+    from tailwise.retrieve.popular import Popular, PopularConfig
+
+    dataset = make_world(users=30, items=150, events_per_user=60, groups=4, requests=1, seed=3).dataset
+    frame, nothing = dataset.items.select("item_id"), np.zeros(dataset.items.height, np.float32)
+    catalogue = Catalogue(frame, popularity=nothing, recent=nothing, vectors=nothing[:, None], tail_cut=0.2)
+    inner, held = hold_out(Interactions.of(dataset.events, catalogue), seed=0)
+    training = Training(inner, catalogue, 0, held=held)
+    step = Step(name="popular", k=80)
+    source = Bound("popular", step, Popular.fit(PopularConfig(), training))
+    return training, Engine(PipelineConfig(retrieve=(step,), stage=()), catalogue, inner, (source,), (), {})
+
+
+SAID = ("great", "lovely", "awful", "poor", "film", "shoe", "find", "compare", "the", "a", "is", "toy", "story", "heat")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two layers that knows the words ``SAID``, as a folder."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
+    transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'tailwise[language]'")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *SAID)
+    raw = Tokenizer(models.WordLevel({word: code for code, word in enumerate(words)}, unk_token="[UNK]"))
+    raw.normalizer, raw.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    raw.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    names = {name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token")}
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        config = transformers.BertConfig(
+            vocab_size=len(words),
+            pad_token_id=0,
+            max_position_embeddings=40,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+        )
+        transformers.BertModel(config).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, mask_token="[MASK]", **names).save_pretrained(folder)
+    return folder

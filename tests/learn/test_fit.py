@@ -143,11 +143,17 @@ def test_only_last_can_be_held_out(data: Dataset, fitted: Fit) -> None:
         fitted(data, holdout="first")
 
 
-def test_too_few_events_are_refused(data: Dataset, fitted: Fit) -> None:
-    few = data.with_events(data.events.head(LEAST_EVENTS - 1))
+def test_too_few_events_to_learn_from_fit_what_needs_none(data: Dataset, fitted: Fit) -> None:
+    engine = fitted(data.with_events(data.events.head(LEAST_EVENTS - 1)))
 
-    with pytest.raises(DataError, match=r"^synthetic has 9 events to learn from, but at least 10 are needed$"):
-        fitted(few)
+    assert {"ease", "attention"} <= set(engine.manifest["choices"]["silent"])
+    assert [step.name for step in engine.config.retrieve] == ["text", "words", "numbers"]
+    assert len(engine.rank(user_id="nobody", k=5)) == 5
+
+
+def test_a_time_before_all_events_is_refused(data: Dataset, fitted: Fit) -> None:
+    with pytest.raises(DataError, match=r"^synthetic has 0 events to learn from, but at least 10 are needed$"):
+        fitted(data, until=0.0)
 
 
 def test_a_handful_of_events_is_enough_for_the_whole_pipeline(data: Dataset, fitted: Fit, tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ BAD = {
         "context_dropped, ease, encode, exclude_seen, fusion, max_history, mmr, rules, rules-2, sequence, tail_cut"
     ),
     '"encode.zzz" = [8]': (
-        "tune: encode.zzz is no setting of this pipeline: nothing is called 'zzz'; there are: columns, "
-        "max_tokens, model, whiten_dim"
+        "tune: encode.zzz is no setting of this pipeline: nothing is called 'zzz'; there are: columns, int8, "
+        "layers, max_tokens, model, whiten_dim"
     ),
     '"sequence.shape.dim.x" = [8]': (
         "tune: sequence.shape.dim.x is no setting of this pipeline: nothing is called 'x'; there are: none"

@@ -17,6 +17,7 @@ from tailwise.errors import ConfigError, DataError
 from tailwise.learn.fit import fit
 from tailwise.learn.start import Start, without_events
 from tailwise.pipeline import Engine
+from tailwise.pipeline.asking import request_of
 
 ENCODE = EncodeConfig(model="hash", whiten_dim=24)
 NETWORK = {"shape": {"dim": 16, "layers": 1, "max_length": 8}, "train": {"epochs": 15, "learning_rate": 0.01}}
@@ -92,11 +93,13 @@ def test_the_second_shop_has_the_first_ones_space(shops: tuple[Dataset, Dataset,
     np.testing.assert_array_equal(again.catalogue.vectors, Engine.open(start).catalogue.vectors)
 
 
-def test_without_a_start_events_are_needed(shops: tuple[Dataset, Dataset, Path, Settings]) -> None:
+def test_a_cut_that_leaves_too_few_events_is_refused(shops: tuple[Dataset, Dataset, Path, Settings]) -> None:
     _, two, _, settings = shops
 
     with pytest.raises(DataError, match=r"^two has 0 events to learn from, but at least 10 are needed$"):
-        fit(two.with_events(two.events.clear()), PIPELINE, settings=settings)
+        fit(two, PIPELINE, until=0.0, settings=settings)
+    with pytest.raises(ConfigError, match=r"^holdout is 'first', but it must be 'last'$"):
+        fit(two, PIPELINE, holdout="first", settings=settings)
 
 
 def test_a_model_without_a_sequence_source_starts_nothing(
@@ -113,8 +116,116 @@ def test_a_model_without_a_sequence_source_starts_nothing(
     assert str(caught.value) == f"nothing can start from {tmp_path / 'plain'}: {reason}"
 
 
-def test_without_events_something_must_be_able_to_retrieve() -> None:
+def test_begun_from_another_model_something_must_be_able_to_retrieve() -> None:
     with pytest.raises(
-        ConfigError, match=r"^there are no events, so that only text and sequence can retrieve; name one"
+        ConfigError,
+        match=r"^there are no events, so that only text, words, numbers and sequence can retrieve; name one",
     ):
-        without_events(PipelineConfig(retrieve=(Step(name="popular"),)))
+        without_events(PipelineConfig(retrieve=(Step(name="popular"),)), begun=True)
+
+
+def test_the_first_day_keeps_what_speaks_and_adds_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    config = PipelineConfig(
+        encode=EncodeConfig(columns=("title",)),
+        retrieve=(Step(name="popular"), Step(name="text", k=7), Step(name="sequence")),
+        stage=(
+            Step(name="fusion"),
+            Step(name="attention"),
+            Step(name="popular"),
+            Step(name="rules"),
+            Step(name="reasons"),
+        ),
+    )
+
+    early, silent = without_events(config, begun=False)
+
+    assert [(step.name, step.k) for step in early.retrieve] == [("text", 7), ("words", 200), ("numbers", 200)]
+    assert early.retrieve[1].settings == {"columns": ["title"]}
+    assert [step.name for step in early.stage] == ["fusion", "rules", "reasons"]
+    assert silent == ["popular", "sequence", "attention", "popular"]
+    assert caplog.messages == [
+        "too few events to learn from: silent until there are more: popular, sequence, attention, popular"
+    ]
+
+
+FEW = [("u1", "i000", 5.0), ("u1", "i003", 6.0), ("u2", "i001", 7.0)]
+
+
+@pytest.fixture(scope="module", params=["no events file", "a header alone", "three events"])
+def first_day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, str]:
+    """The default pipeline on items alone, saved and opened, and how its events were lacking."""
+    folder = tmp_path_factory.mktemp("first day")
+    items = make_world(users=4, items=40, events_per_user=2, groups=GROUPS, requests=1, seed=3).dataset.items
+    items.with_columns(time=pl.Series([float(row) for row in range(40)])).write_csv(folder / "items.csv")
+    if request.param != "no events file":
+        lines = FEW if request.param == "three events" else []
+        pl.DataFrame(lines, schema=["user_id", "item_id", "time"], orient="row").write_csv(folder / "events.csv")
+    settings = Settings(cache=folder / "cache", threads=1)
+    data = load(folder, without_events=True)
+    fit(data, PipelineConfig(encode=ENCODE), settings=settings).save(folder / "model")
+    return Engine.open(folder / "model"), request.param
+
+
+def genres_of(engine: Engine, item_ids: list[str]) -> list[str]:
+    known = dict(engine.catalogue.frame.select("item_id", pl.col("genres").str.split("|").list.first()).iter_rows())
+    return [known[item_id] for item_id in item_ids]
+
+
+def test_on_the_first_day_a_few_chosen_items_bring_their_like(first_day: tuple[Engine, str]) -> None:
+    engine, _ = first_day
+    chosen = engine.catalogue.item_ids[[0, 3]].tolist()
+
+    slate = engine.rank(history=chosen, k=5)
+
+    wanted = set(genres_of(engine, chosen))
+    assert len(slate) == 5
+    assert not {*chosen} & {*slate.item_ids}
+    assert np.mean([genre in wanted for genre in genres_of(engine, list(slate.item_ids))]) >= 0.8
+
+
+def test_on_the_first_day_a_query_finds_what_it_names_and_a_label_what_bears_it(first_day: tuple[Engine, str]) -> None:
+    engine, _ = first_day
+    said, genre = (
+        " ".join(engine.catalogue.frame.row(7, named=True)[name] for name in ("title", "description")),
+        "genre 0",
+    )
+
+    assert engine.rank(query=said, k=3).item_ids[0] == engine.catalogue.item_ids[7]
+    assert genres_of(engine, list(engine.rank(query=genre, k=5).item_ids)).count(genre) >= 4
+
+
+def test_on_the_first_day_an_event_moves_the_list_at_once(first_day: tuple[Engine, str]) -> None:
+    engine, _ = first_day
+    before = engine.rank(user_id="new", k=10)
+
+    engine.observe(user_id="new", item_id=str(engine.catalogue.item_ids[5]), event="click", time=100.0)
+
+    after = engine.rank(user_id="new", k=10)
+    assert before.item_ids.tolist() != after.item_ids.tolist()
+    assert engine.catalogue.item_ids[5] not in after.item_ids
+    own = genres_of(engine, [str(engine.catalogue.item_ids[5])])[0]
+    assert genres_of(engine, list(after.item_ids[:3])).count(own) >= 2
+
+
+@pytest.mark.parametrize("asked", [{"user_id": "stranger"}, {"history": ["gone"]}, {"history": []}])
+def test_on_the_first_day_a_stranger_sees_the_newest(first_day: tuple[Engine, str], asked: dict[str, object]) -> None:
+    engine, lack = first_day
+
+    answer = engine.answer(request_of({**asked, "k": 3}))
+
+    order = "newest" if lack != "three events" else "popular"
+    assert [step.skipped for step in answer.trace if step.name == order] == ["nothing is known of what is wanted"]
+    if order == "newest":
+        assert answer.slate.item_ids.tolist() == engine.catalogue.item_ids[[39, 38, 37]].tolist()
+    assert len(answer.slate) == 3
+
+
+def test_a_model_of_the_first_day_names_what_is_silent_and_what_reads_its_texts(first_day: tuple[Engine, str]) -> None:
+    engine, lack = first_day
+
+    choices = engine.manifest["choices"]
+    assert choices["silent"] == [
+        "popular", "ease", "als", "item_knn", "next_item", "again", "sequence", "attention", "long_tail"
+    ]  # fmt: skip
+    assert choices["encoder"] == "hash"
+    assert len(engine.people) == (3 if lack == "three events" else 0)

@@ -13,7 +13,9 @@ from tailwise.config import Step
 from tailwise.errors import RequestError
 from tailwise.fakes import FixedRetriever, Reverse
 from tailwise.pipeline import Engine
+from tailwise.pipeline.binding import SPARED
 from tailwise.pipeline.engine import Answer
+from tailwise.pipeline.signals import signal_names
 from tailwise.types import Column, Event, History, Request, Rows, Slate
 
 Make = Callable[..., Engine]
@@ -252,8 +254,11 @@ def test_a_source_that_breaks_is_left_out_and_the_trace_says_so(make: Make) -> N
     assert skipped == [("breaks", "failed: ZeroDivisionError")] * 2
 
 
-def test_when_every_source_breaks_the_answer_is_empty(make: Make) -> None:
-    assert len(make(sources={"breaks": Breaks()}).rank(user_id="ann")) == 0
+def test_when_every_source_breaks_the_items_come_in_an_honest_order(make: Make) -> None:
+    answer = answered(make(sources={"breaks": Breaks()}), user_id="stranger", k=3)
+
+    assert ids(answer.slate) == ["a", "b", "c"]
+    assert [step.name for step in answer.trace if step.skipped] == ["breaks", "popular"]
 
 
 def test_a_stage_that_breaks_leaves_the_order_of_the_one_before(make: Make) -> None:
@@ -280,3 +285,42 @@ def test_an_event_of_an_unknown_kind_is_refused_and_not_kept(make: Make) -> None
         engine.observe(user_id="ann", item_id="e", event="eat")
 
     assert len(engine.history("ann")) == 2
+
+
+@dataclass(frozen=True)
+class Judges:
+    """A stage that reads signals and changes nothing."""
+
+    names: tuple[str, ...]
+    needs: frozenset[str] = frozenset({"signals"})
+    gives: frozenset[str] = frozenset()
+
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        return slate
+
+
+def test_a_spared_stage_leaves_the_order_and_nobody_makes_what_only_it_reads(make: Make) -> None:
+    sources = {"first": FixedRetriever(tuple("abc"))}
+    bare = make(sources=sources)
+    judges = Judges(signal_names(bare.sources, bare.catalogue))
+    engine = make(sources=sources, stages=[(Step(name="reverse"), Reverse()), (Step(name="judges"), judges)])
+
+    spared = engine.answer(Request("r", user_id="nobody"), spare=frozenset({"reverse", "judges"}))
+    whole = engine.answer(Request("r", user_id="nobody"))
+
+    assert (ids(spared.slate), ids(whole.slate)) == (["a", "b", "c"], ["c", "b", "a"])
+    assert {s.name: s.skipped for s in spared.trace if s.skipped} == dict.fromkeys(("reverse", "judges"), SPARED)
+    assert ("signals" in spared.slate.columns, "signals" in whole.slate.columns) == (False, True)
+
+
+def test_no_list_is_empty_while_there_are_items_to_show(fresh_engine: Engine) -> None:
+    texts = tuple(bound for bound in fresh_engine.sources if bound.step.name == "text")
+    engine = replace(fresh_engine, sources=texts, stages=())
+
+    answer = engine.answer(Request("r", history=History.of([Event("", "nobody knows it", 0.0)]), k=5))
+
+    popular = np.argsort(-engine.catalogue.popularity, kind="stable")[:5]
+    assert answer.slate.item_ids.tolist() == engine.catalogue.item_ids[popular].tolist()
+    assert [(step.name, step.skipped) for step in answer.trace if step.skipped] == [
+        ("popular", "nothing is known of what is wanted")
+    ]

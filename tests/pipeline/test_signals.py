@@ -22,16 +22,22 @@ def past(*rows: int, kind: str = "click") -> History:
 @settings(max_examples=40)
 def test_nearness_equals_a_plain_walk(length: int, n: int, seed: int) -> None:
     random = np.random.default_rng(seed)
-    vectors = unit_rows(random.normal(size=(9, 4)).astype(np.float32))
+    spaces = [unit_rows(random.normal(size=(9, width)).astype(np.float32)) for width in (4, 2)]
     rows, liked = random.integers(-1, 9, n), random.integers(0, 9, length)
 
-    found = nearness(vectors, rows, liked)
+    found = nearness(spaces, rows, liked)
 
     for place, row in enumerate(rows):
-        own = [float(vectors[row] @ vectors[other]) if row >= 0 else 0.0 for other in liked[-50:]]
-        mean = lambda values: sum(values) / len(values)  # noqa: E731  a word for this walk
-        wanted = [own[-1], mean(own[-5:]), mean(own), max(own), max(own[-10:])] if own else [0.0] * 5
+        wanted = []
+        for vectors in spaces:
+            own = [float(vectors[row] @ vectors[other]) if row >= 0 else 0.0 for other in liked[-50:]]
+            mean = lambda values: sum(values) / len(values)  # noqa: E731  a word for this walk
+            wanted += [own[-1], mean(own[-5:]), mean(own), max(own), max(own[-10:])] if own else [0.0] * 5
         assert found[place] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_without_spaces_there_is_no_nearness() -> None:
+    assert nearness([], np.array([0, -1]), np.array([3])).shape == (2, 0)
 
 
 @given(st.lists(st.integers(-1, 6), max_size=12), st.lists(st.integers(-1, 6), min_size=1, max_size=8))

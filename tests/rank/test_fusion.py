@@ -121,3 +121,31 @@ def test_what_no_source_knows_comes_last_even_beside_a_single_known_item() -> No
 
     assert found.item_ids.tolist() == given.item_ids[[1, 0]].tolist()
     assert found.scores[0] > found.scores[1]
+
+
+@given(st.integers(1, 6), st.integers(0, 50))
+def test_the_parts_add_up_to_the_score(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns = {f"score_{name}": rng.normal(size=n).astype(np.float32) for name in ("a", "b", "c")}
+    columns["score_a"][rng.random(n) < 0.3] = np.nan
+    slate = Slate(ids_of([f"i{row}" for row in range(n)]), np.zeros(n, np.float32), {**columns, "at": np.arange(n)})
+    fusion = Fusion(FusionConfig(), {"a": 1.0, "b": 0.5, "c": 0.0})
+
+    parts, units = fusion.parts(Request("r"), slate)
+
+    fused = fusion(Request("r"), slate)
+    assert parts[fused.columns["at"]].sum(axis=1) == pytest.approx(fused.scores, abs=1e-5)
+    b = columns["score_b"]
+    assert parts[:, 1] == pytest.approx(units[1] * (b - b.mean()), abs=1e-5)
+    assert units[2] == 0.0
+
+
+def test_an_item_that_no_source_knows_has_no_parts() -> None:
+    slate = Slate(
+        ids_of(["x", "y", "z"]), np.zeros(3, np.float32), {"score_a": np.array([1.0, np.nan, 3.0], np.float32)}
+    )
+
+    parts, _ = Fusion(FusionConfig(), {"a": 1.0}).parts(Request("r"), slate)
+
+    assert parts[1].tolist() == [0.0]
+    assert (parts[[0, 2]] != 0).all()

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tailwise.fakes import DictFacts
+from tailwise.pipeline import Engine
+from tailwise.rerank.paths import Paths
 from tailwise.rerank.reasons import Reasons
-from tailwise.types import Column, Event, History, Ids, Request, Slate, ids_of
+from tailwise.types import QUERY, Column, Event, History, Ids, Request, Slate, ids_of
 
 GENRES = ("Action", "Animation", "Comedy", "Drama", "Family")
 FILMS: dict[str, tuple[str | None, list[float], str]] = {
@@ -65,19 +69,19 @@ def test_the_nearest_liked_item_is_named() -> None:
     answer = stage(asking("heat", "toys"), slate_of("toys2", "ronin"))
 
     assert answer.columns["reasons"].tolist() == [
-        ({"kind": "similar", "item_id": "toys", "text": "Because of Toy Story"},),
-        ({"kind": "similar", "item_id": "heat", "text": "Because of Heat"},),
+        ({"kind": "similar", "item_id": "toys", "name": "Toy Story", "text": "Similar to Toy Story"},),
+        ({"kind": "similar", "item_id": "heat", "name": "Heat", "text": "Similar to Heat"},),
     ]
 
 
 def test_an_item_without_a_title_is_named_by_its_id() -> None:
-    assert explain(asking("nameless"), slate_of("ronin")) == [["Because of nameless"]]
+    assert explain(asking("nameless"), slate_of("ronin")) == [["Similar to nameless"]]
 
 
 def test_below_the_least_cosine_nothing_is_similar() -> None:
     request, slate = asking("nameless"), slate_of("ronin")  # cosine 0.6
 
-    assert explain(request, slate, similar=0.59) == [["Because of nameless"]]
+    assert explain(request, slate, similar=0.59) == [["Similar to nameless"]]
     assert explain(request, slate, similar=0.61) == [["Fits your history"]]
 
 
@@ -115,13 +119,13 @@ def test_rules_that_fired_come_first() -> None:
 
     texts = explain(asking("toys"), slate.add(fired=fired))
 
-    assert texts == [["Rule: new first, a mix", "Because of Toy Story"]]
+    assert texts == [["Rule: new first, a mix", "Similar to Toy Story"]]
 
 
 def test_the_long_tail_is_named_where_nothing_else_is() -> None:
     slate = slate_of("toys2", "x", tail=[True, True])
 
-    assert explain(asking("toys"), slate, most=1) == [["Because of Toy Story"], ["From the long tail"]]
+    assert explain(asking("toys"), slate, most=1) == [["Similar to Toy Story"], ["From the long tail"]]
 
 
 @pytest.mark.parametrize("request_", [Request("r"), asking()])
@@ -133,7 +137,7 @@ def test_a_stranger_gets_a_reason_too(request_: Request) -> None:
 def test_no_more_reasons_than_asked_for(most: int, count: int) -> None:
     texts = explain(asking("toys"), slate_of("toys2", recent=[1.0]), most=most)
 
-    expected = ["Because of Toy Story", "Shares Animation, Comedy with your latest", "Popular now"]
+    expected = ["Similar to Toy Story", "Shares Animation, Comedy with your latest", "Popular now"]
     assert texts == [expected[:count]]
 
 
@@ -147,7 +151,7 @@ def test_only_what_is_shown_is_explained(n: int) -> None:
 def test_items_and_events_that_nobody_knows_do_no_harm() -> None:
     assert explain(asking("gone", "toys", "gone"), slate_of("new", "toys2"), most=1) == [
         ["Fits your history"],
-        ["Because of Toy Story"],
+        ["Similar to Toy Story"],
     ]
 
 
@@ -167,4 +171,132 @@ def test_without_titles_labels_or_popularity_it_still_answers() -> None:
 
     answer = Reasons(Reasons.Config(), facts)(asking("a"), slate)
 
-    assert answer.columns["reasons"].tolist() == [({"kind": "similar", "item_id": "a", "text": "Because of a"},)]
+    assert answer.columns["reasons"].tolist() == [
+        ({"kind": "similar", "item_id": "a", "name": "a", "text": "Similar to a"},)
+    ]
+
+
+def test_what_carried_most_is_cited_before_all_but_rules() -> None:
+    slate = slate_of("toys2", "ronin", "void", carried=[1, -1, 0])
+
+    texts = explain(asking("toys", "heat"), slate)
+
+    assert texts == [
+        ["Because of Heat", "Similar to Toy Story"],
+        ["Similar to Heat"],
+        ["Because of Toy Story", "Shares Drama with your latest"],
+    ]
+
+
+def test_an_item_that_is_cited_is_not_called_similar_as_well() -> None:
+    texts = explain(asking("toys"), slate_of("toys2", carried=[0]), most=9)
+
+    assert texts == [["Because of Toy Story", "Shares Animation, Comedy with your latest"]]
+
+
+def test_the_place_that_is_cited_counts_what_was_disliked_too() -> None:
+    history = History.of([Event("ann", "heat", 0.0, "dislike"), Event("ann", "toys", 1.0)])
+
+    assert explain(Request("r", history=history), slate_of("void", carried=[1]), most=1) == [["Because of Toy Story"]]
+
+
+def test_what_a_graph_links_both_to_is_named() -> None:
+    rows = {name: place for place, name in enumerate(FILMS)}
+    graph = pl.DataFrame(
+        {"head": ["toys", "void", "heat"], "relation": ["director"] * 3, "tail": ["Jo Lee", "Jo Lee", "Di Wu"]}
+    )
+    paths = Paths.of(graph, lambda ids: np.array([rows.get(i, -1) for i in ids], np.int64), len(FILMS))
+    stage = Reasons(Reasons.Config(most=1), Films(), paths)
+    past = asking("toys", "heat").past
+    request = Request("r", history=past.place(np.array([rows["toys"], rows["heat"]])))
+
+    (reasons,) = stage(request, slate_of("void", row=[rows["void"]])).columns["reasons"]
+
+    assert reasons == (
+        {
+            "kind": "path",
+            "item_id": "toys",
+            "name": "Toy Story",
+            "relation": "director",
+            "entity": "Jo Lee",
+            "text": "Director: Jo Lee, as in Toy Story",
+        },
+    )
+
+
+def test_reasons_come_in_the_language_of_the_request_with_titles_in_it() -> None:
+    class Chinese(Films):
+        names = Films.names | {"title_zh"}
+
+        def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
+            titles = ids_of(["玩具总动员" if item_id == "toys" else None for item_id in item_ids])
+            return {**super().columns(item_ids, names - {"title_zh"}), "title_zh": titles}
+
+    stage = Reasons.open(Reasons.Config(), Chinese(), Path())
+    request = replace(asking("heat", "toys"), context={"locale": "zh-CN"})
+
+    reasons = stage(request, slate_of("toys2", "ronin")).columns["reasons"]
+
+    texts = [[reason["text"] for reason in own] for own in reasons]
+    assert texts == [["与“玩具总动员”相似", "与你最近所选同属：Animation、Comedy"], ["与“Heat”相似"]]
+
+
+@pytest.mark.parametrize("locale", ["xx", "", 7, None, ["zh"], "zh" * 10_000])
+def test_a_locale_that_nobody_speaks_gets_english(locale: object) -> None:
+    request = replace(asking("toys"), context={"locale": locale})
+
+    assert explain(request, slate_of("toys2"), most=1) == [["Similar to Toy Story"]]
+
+
+def test_a_title_is_never_a_template_and_stays_on_one_line() -> None:
+    class Hostile(Films):
+        def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
+            return {
+                **super().columns(item_ids, names),
+                "title": ids_of(["{name}{0}%s\n\x1b[31m" + "x" * 500] * len(item_ids)),
+            }
+
+    (reasons,) = Reasons.open(Reasons.Config(most=1), Hostile(), Path())(asking("toys"), slate_of("toys2")).columns[
+        "reasons"
+    ]
+
+    text = reasons[0]["text"]
+    assert text.startswith("Similar to {name}{0}%s [31mxxx")
+    assert text.isprintable()
+    assert len(text) < 140
+
+
+def test_the_fit_keeps_the_graph_and_a_saved_stage_says_the_same(tiny_engine: Engine, tmp_path: Path) -> None:
+    (stage,) = (bound.run for bound in tiny_engine.stages if bound.step.name == "reasons")
+    stage.save(tmp_path)
+
+    again = Reasons.open(stage.config, tiny_engine.catalogue, tmp_path)
+
+    assert len(stage.paths) > 0  # or this says nothing
+    assert again.paths.ends == stage.paths.ends
+    assert again.paths.links.tolist() == stage.paths.links.tolist()
+
+
+class NewFilms(Films):
+    """The same on the first day: nobody has done anything."""
+
+    names = frozenset({*Films.names, "popularity"})
+
+    def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
+        return {**super().columns(item_ids, names & Films.names), "popularity": np.zeros(len(item_ids), np.float32)}
+
+
+def test_on_the_first_day_nothing_is_liked_by_many_and_there_is_no_long_tail() -> None:
+    slate = slate_of("toys", "heat", tail=[True, False])
+
+    said = Reasons(Reasons.Config(), NewFilms())(asking(), slate).columns["reasons"]
+
+    assert [[reason["text"] for reason in reasons] for reasons in said] == [["From the catalogue"]] * 2
+
+
+def test_only_what_is_near_to_the_query_is_said_to_match_it() -> None:
+    request = replace(asking(), cache={QUERY: np.array([1.0, 0.0, 0.0], np.float32)})
+
+    said = explain(request, slate_of("toys", "heat", "toys2", tail=[False, False, True]))
+
+    assert said == [["Matches your search"], ["Liked by many"], ["Matches your search"]]

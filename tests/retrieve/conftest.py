@@ -61,10 +61,10 @@ def board() -> Training:
 def asked() -> Callable[..., Request]:
     """A request with these rows as history, each ``row`` or ``(row, kind)``, none of them excluded by itself."""
 
-    def ask(*events: int | tuple[int, str], excluded: tuple[int, ...] = ()) -> Request:
+    def ask(*events: int | tuple[int, str], excluded: tuple[int, ...] = (), query: str | None = None) -> Request:
         pairs = [(each, "view") if isinstance(each, int) else each for each in events]
         past = History.of([Event("", str(row), float(n), kind) for n, (row, kind) in enumerate(pairs)])
         placed = past.place(np.array([row for row, _ in pairs], np.int64))
-        return Request("r", history=placed, excluded=np.array(excluded, np.int64))
+        return Request("r", history=placed, query=query, excluded=np.array(excluded, np.int64))
 
     return ask

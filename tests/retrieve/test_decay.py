@@ -18,7 +18,6 @@ from tailwise.retrieve.decay import (
     _earned,
     best_decay,
     history_weights,
-    moments_ago,
     weights_by_decay,
 )
 from tailwise.retrieve.pairs import PairWeights
@@ -44,7 +43,7 @@ def test_a_basket_is_one_step_back_however_large() -> None:
     times = [1.0, 2.0, 2.0, 2.0, 5.0, 5.0]
     past = History.of([Event("", str(row), time) for row, time in enumerate(times)]).place(np.arange(6))
 
-    assert moments_ago(past).tolist() == [2, 1, 1, 1, 0, 0]
+    assert past.moments_ago.tolist() == [2, 1, 1, 1, 0, 0]
     assert history_weights(past, math.log(2)).tolist() == pytest.approx([0.25, 0.5, 0.5, 0.5, 1, 1])
 
 
@@ -52,7 +51,7 @@ def test_without_times_all_events_weigh_alike() -> None:
     past = History.of([Event("", str(row), 0.0) for row in range(4)]).place(np.arange(4))
 
     assert history_weights(past, 1.6).tolist() == [1, 1, 1, 1]
-    assert moments_ago(past.take(slice(0, 0))).tolist() == []
+    assert past.take(slice(0, 0)).moments_ago.tolist() == []
 
 
 @given(st.lists(st.tuples(st.integers(-1, 6), st.integers(0, 4), st.sampled_from(["view", "dislike", "skip"]))))

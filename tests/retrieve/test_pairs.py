@@ -127,3 +127,31 @@ def test_what_is_saved_opens_equal(tmp_path: Path, keep: int) -> None:
     past = history([(1, "view"), (3, "dislike")])
     assert (after.scores(past, 0.1) == before.scores(past, 0.1)).all()
     assert (after.columns is None) == (before.columns is None)
+
+
+@given(EVENTS, st.sampled_from(DECAYS), st.integers(0, 99), st.lists(st.integers(-1, ITEMS - 1), max_size=6))
+@settings(max_examples=60)
+def test_contributions_add_up_to_the_scores_dense_and_sparse(
+    events: list[tuple[int, str]], decay: float, seed: int, rows: list[int]
+) -> None:
+    past, wanted = history(events), np.array(rows, np.int64)
+    every = PairWeights(random_weights(seed))
+    chosen = np.array([0, 2, 3, 5])
+    some = PairWeights(random_weights(seed)[:4, :4], chosen=chosen, n_items=ITEMS)
+    sparse = every.strongest(3)
+    assert sparse.columns is not None
+    for weights in (every, some, sparse):
+        parts = weights.contributions(past, decay, wanted)
+
+        assert parts.shape == (len(rows), len(events))
+        assert parts.dtype == np.float32
+        scores = np.nan_to_num(weights.scores(past, decay))
+        assert parts.sum(axis=1) == pytest.approx(np.where(wanted >= 0, scores[wanted], 0.0), abs=1e-4)
+
+
+def test_contributions_by_hand() -> None:
+    weights = PairWeights(np.arange(ITEMS * ITEMS, dtype=np.float32).reshape(ITEMS, ITEMS))
+
+    parts = weights.contributions(history([(1, "view"), (-1, "view"), (2, "dislike")]), 0.0, np.array([0, 3, -1]))
+
+    assert parts.tolist() == [[7.0, 0.0, -7.0], [10.0, 0.0, -8.5], [0.0, 0.0, 0.0]]

@@ -27,7 +27,8 @@ from tailwise.serve.app import create_app
 from tailwise.serve.running import QUIET
 from tailwise.state.memory import MemoryStore
 from tailwise.state.sqlite import SqliteStore
-from tailwise.types import Floats, Request, Rows, Slate, StateStore
+from tailwise.state.store import StateStore
+from tailwise.types import Floats, Request, Rows, Slate
 
 HOSTILE = '<img src=x onerror=alert(1)><b>Bobby</b> & "Tables"'
 NOUNS = {

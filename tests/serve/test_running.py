@@ -1,10 +1,11 @@
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,10 +37,13 @@ def model(engine: Engine, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def process(model: Path, *, workers: int = 1, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The service as a process of its own, and its address once it says so."""
-    code = f"{SERVE}serve(Service(model=sys.argv[1], port={port}, workers={workers}))"
-    with subprocess.Popen([sys.executable, "-c", code, str(model)], stdout=subprocess.PIPE, text=True) as started:
+def process(
+    model: Path, *, workers: int = 1, port: int = 0, before: str = "", stderr: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The service as a process of its own, and its address once it says so; ``before`` is run first in it."""
+    code = f"{SERVE}{before}serve(Service(model=sys.argv[1], port={port}, workers={workers}))"
+    command = [sys.executable, "-c", code, str(model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as started:
         assert started.stdout is not None
         try:
             line = started.stdout.readline()
@@ -122,6 +126,79 @@ def test_several_workers_share_state_and_numbers(model: Path) -> None:
     assert counts == [1] * 8
     assert 'tailwise_requests_total{method="GET",route="/v1/users/{user_id:path}",status="200"} 8.0' in metrics
     assert "tailwise_events_total 1.0" in metrics
+
+
+def children(pid: int) -> set[int]:
+    """The workers that a process has begun, without what only tracks what they share."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
+                found.add(int(stat.parent.name))
+    return found
+
+
+def test_when_a_worker_is_killed_the_other_answers_and_a_new_one_comes(model: Path) -> None:
+    with bind("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    with process(model, workers=2, port=port) as (started, address):
+        transport = httpx.HTTPTransport(retries=9)
+        with httpx.Client(transport=transport, base_url=address, headers={"Connection": "close"}) as client:
+            client.get("/health")
+            before = children(started.pid)
+            os.kill(min(before), signal.SIGKILL)
+            gone = min(before)
+
+            answers = [client.post("/v1/rank", json={"user_id": "u"}).status_code]
+            while len(after := children(started.pid) - {gone}) < 2:
+                answers.append(client.post("/v1/rank", json={"user_id": "u"}).status_code)
+
+    assert len(before) == 2
+    assert set(answers) == {200}
+    assert len(after & before) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_under_the_log_harms_no_answer(model: Path) -> None:
+    before = "from tailwise.serve.logs import configure; configure('json', requests=True); "
+    with Path("/dev/full").open("w") as full, process(model, before=before, stderr=full.fileno()) as (_, address):
+        answers = [httpx.post(f"{address}/v1/rank", json={"user_id": "u"}).status_code for _ in range(3)]
+
+    assert answers == [200] * 3
+
+
+MANY = 5_000
+
+
+def test_five_thousand_idle_connections_keep_nobody_waiting(model: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < MANY + 500:
+        pytest.skip(f"needs {MANY + 500} open files, but this machine allows {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    idle: list[socket.socket] = []
+    try:
+        with process(model) as (started, address), httpx.Client(base_url=address) as client:
+            client.post("/v1/rank", json={"user_id": "u"})
+            alone_kb = resident_kb(started.pid)
+            place = (address.split(":")[1].strip("/"), int(address.split(":")[2]))
+            answers = []
+            for number in range(MANY):
+                idle.append(socket.create_connection(place, timeout=20))
+                if number % 250 == 0:
+                    answers.append(client.post("/v1/rank", json={"user_id": "u"}).status_code)
+            grown_kb = resident_kb(started.pid) - alone_kb
+    finally:
+        for connection in idle:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert answers == [200] * 20
+    assert grown_kb < 20 * MANY  # some 10 KB each
+
+
+def resident_kb(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
 def test_serving_needs_no_torch() -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tailwise.errors import ConfigError, UnavailableError
+from tailwise.errors import ConfigError
 from tailwise.state.memory import MemoryStore
 from tailwise.state.opening import open_store
 from tailwise.state.sqlite import SqliteStore
+from tailwise.state.store import Bounds
 
-FORMS = "memory://, sqlite:///relative/path or sqlite:////absolute/path"
+FORMS = "memory://, sqlite:///relative/path, sqlite:////absolute/path or redis://HOST:PORT/DB"
 
 
 def test_memory_is_a_store_in_memory() -> None:
@@ -43,8 +44,30 @@ def test_another_address_is_refused_with_the_forms_that_work(url: str) -> None:
         open_store(url)
 
 
-def test_redis_says_when_it_comes() -> None:
-    message = f"state in Redis comes with the ops extra of a later release; for now give {FORMS}"
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("keep=3", "state has the setting 'keep', but it may have: most, keep_days, ids"),
+        ("most=0", "state has most=0, but it must be a whole number above 0, at most 1e9"),
+        ("most=1.5", "state has most=1.5, but it must be a whole number above 0, at most 1e9"),
+        ("keep_days=soon", "state has keep_days=soon, but it must be a number above 0, at most 1e9"),
+        ("keep_days=nan", "state has keep_days=nan, but it must be a number above 0, at most 1e9"),
+        ("ids=", "state has ids=, but it must be a whole number above 0, at most 1e9"),
+    ],
+)
+@pytest.mark.parametrize("address", ["memory://", "sqlite:///nowhere.db", "redis://localhost:1/0"])
+def test_a_wrong_bound_is_refused(address: str, query: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+        open_store(f"{address}?{query}")
 
-    with pytest.raises(UnavailableError, match=f"^{re.escape(message)}$"):
-        open_store("redis://localhost:6379/0")
+
+def test_the_query_bounds_what_is_kept(tmp_path: Path) -> None:
+    with closing(open_store(f"sqlite:///{tmp_path}/a.db?most=2&keep_days=0.5&ids=9")) as store:
+        assert isinstance(store, SqliteStore)
+        assert store.bounds == Bounds(most=2, keep_days=0.5, ids=9)
+        assert store.path == tmp_path / "a.db"
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(ConfigError, match=r"^state is 'mysql://\*\*\*@host/x', but it must be"):
+        open_store("mysql://ann:sec/re@t@host/x")

@@ -19,7 +19,10 @@ import pytest
 
 from tailwise.errors import ArtifactError, DataError, UnavailableError
 from tailwise.state import sqlite
+from tailwise.state.migrate import VERSION
 from tailwise.state.sqlite import SqliteStore
+from tailwise.state.store import Bounds, hash_of
+from tailwise.state.tables import Writer
 from tailwise.types import Event
 
 APPEND_FOR_EVER = """
@@ -32,7 +35,7 @@ store, label, number = SqliteStore(Path(sys.argv[1])), sys.argv[2], 0
 while number < int(sys.argv[3]):
     number += 1
     event_id = f"{label}-{number}"
-    store.append([Event(label, "item", float(number), event_id=event_id)])
+    store.append([Event(label, event_id, float(number), event_id=event_id)])
     print(event_id, flush=True)
 """
 
@@ -85,7 +88,7 @@ def test_an_acknowledged_event_survives_kill_9(path: Path) -> None:
         process.stdout.close()
 
     with closing(SqliteStore(path)) as store:
-        found = {f"{event.event_id}\n" for label in range(rounds) for event in store.history(str(label), 1_000_000)}
+        found = {f"{event.item_id}\n" for label in range(rounds) for event in store.history(str(label), 1_000_000)}
         assert len(acknowledged) > rounds
         assert {line for line in acknowledged if line.endswith("\n")} <= found  # the last line may be cut in two
 
@@ -131,11 +134,11 @@ def test_stores_that_open_a_new_file_together_all_open_it(path: Path) -> None:
 
 def test_waiting_threads_share_a_commit(store: SqliteStore) -> None:
     commits: list[str] = []
-    store._writer.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    store._commits.connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
     with ThreadPoolExecutor(16) as pool, closing(sqlite3.connect(store.path)) as other:
         other.execute("BEGIN IMMEDIATE")  # the first writer waits here, the others behind it
         waiting = [pool.submit(store.append, [Event("ann", "a", float(n))]) for n in range(16)]
-        until(lambda: len(store._queue) == 15)
+        until(lambda: len(store._commits._queue) == 15)
         other.rollback()
         new = [each.result() for each in waiting]
 
@@ -158,33 +161,41 @@ def test_a_read_does_not_wait_for_a_writer(store: SqliteStore) -> None:
     assert len(store.history("ann", 10)) == 2
 
 
-def test_an_event_that_cannot_be_stored_harms_nobody_else(store: SqliteStore) -> None:
-    good, bad = Event("ann", "a", 1.0), Event("bob", "b", float("nan"))
+def test_work_that_fails_harms_nobody_elses(store: SqliteStore) -> None:
+    good = Event("ann", "a", 1.0)
+
+    def bad(writer: Writer) -> int:
+        writer.append([Event("bob", "new item", 1.0)])
+        return writer.run("INSERT INTO people (user_id) VALUES (NULL)").rowcount
+
     with ThreadPoolExecutor(3) as pool, closing(sqlite3.connect(store.path)) as other:
         other.execute("BEGIN IMMEDIATE")
         first = pool.submit(store.append, [good])
-        until(lambda: store._leading)
-        together = [pool.submit(store.append, [good, event]) for event in (good, bad)]
-        until(lambda: len(store._queue) == 2)
+        until(lambda: store._commits._leading)
+        together = [pool.submit(store.append, [good, good]), pool.submit(store._commits.write, bad)]
+        until(lambda: len(store._commits._queue) == 2)
         other.rollback()
         new = [first.result(), together[0].result()]
 
-        with pytest.raises(DataError, match=r"^an event cannot be stored: NOT NULL constraint failed: events\.time$"):
+        with pytest.raises(DataError, match=r"^an event cannot be stored: NOT NULL constraint failed: people\."):
             together[1].result()
     assert new == [1, 2]
     assert store.size() == 3
+    assert store.history("bob", 10) == []
+    store.append([Event("bob", "new item", 2.0)])  # its number was taken back with the rest
+    assert [event.item_id for event in store.history("bob", 10)] == ["new item"]
 
 
 def test_a_full_disk_refuses_the_events_and_keeps_the_rest(store: SqliteStore) -> None:
     store.append([Event("ann", "a", 1.0)])
-    pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
-    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    pages = store._commits.connection.execute("PRAGMA page_count").fetchone()[0]
+    store._commits.connection.execute(f"PRAGMA max_page_count = {pages}")
     message = f"{store.path}: database or disk is full; nothing was stored: free some space and try again"
 
     with pytest.raises(UnavailableError, match=f"^{re.escape(message)}$"):
         store.append([Event("ann", "x" * 10_000, 2.0)])
 
-    store._writer.execute("PRAGMA max_page_count = 1000000")
+    store._commits.connection.execute("PRAGMA max_page_count = 1000000")
     assert store.append([Event("ann", "b", 3.0)]) == 1
     assert [event.item_id for event in store.history("ann", 10)] == ["a", "b"]
 
@@ -244,7 +255,10 @@ def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 7")
     before = path.read_bytes()
-    message = f"{path} has state of version 7, but this Tailwise reads up to 1; upgrade tailwise, or name another path"
+    message = (
+        f"{path} has state of version 7, but this Tailwise reads up to {VERSION}; upgrade tailwise, or name another "
+        "path"
+    )
 
     with pytest.raises(ArtifactError, match=f"^{re.escape(message)}$"):
         SqliteStore(path)
@@ -297,3 +311,91 @@ def test_a_closed_store_says_so(path: Path) -> None:
     for use in (lambda: store.append([Event("ann", "a", 1.0)]), lambda: store.history("ann", 1)):
         with pytest.raises(UnavailableError, match=f"^{re.escape(str(path))} is closed; open the store again$"):
             use()
+
+
+def test_what_another_program_changed_is_not_believed(path: Path) -> None:
+    with closing(SqliteStore(path)) as store:
+        store.append([Event("ann", "a", 5.0), Event("bob", "a", 5.0)])
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("UPDATE people SET events = x'0001' || substr(events, 3) WHERE user_id = 'ann'")
+            other.commit()
+        message = (
+            f"the state file is damaged: what it holds of person {hash_of('ann')[:8]} (the hash of the id) was not "
+            "written so; restore a copy, or erase that person"
+        )
+
+        with pytest.raises(UnavailableError, match=f"^{re.escape(message)}$"):
+            store.history("ann", 10)
+        with pytest.raises(UnavailableError, match=f"^{re.escape(message)}$"):
+            store.append([Event("bob", "b", 6.0), Event("ann", "b", 6.0)])
+
+        assert [event.item_id for event in store.history("bob", 10)] == ["a"]
+        assert store.erase("ann") == 1  # and is as good as new
+        assert store.append([Event("ann", "b", 7.0)]) == 1
+        assert [event.item_id for event in store.history("ann", 10)] == ["b"]
+
+
+def test_an_item_that_two_people_had_stays_when_one_goes(path: Path) -> None:
+    with closing(SqliteStore(path)) as store, closing(SqliteStore(path)) as other:
+        other.append([Event("ann", "shared", 1.0), Event("ann", "her own", 2.0)])
+        store.append([Event("bob", "shared", 1.0)])
+        store.erase("ann")
+
+        other.append([Event("bob", "her own", 2.0), Event("bob", "shared", 3.0)])  # it remembers the number, in vain
+
+        assert [event.item_id for event in store.history("bob", 10)] == ["shared", "her own", "shared"]
+
+
+def test_items_that_nobody_has_any_more_go(path: Path) -> None:
+    with closing(SqliteStore(path, Bounds(most=8))) as store:
+        store.append([Event("ann", f"item {n}", float(n)) for n in range(100)])
+
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT count(*) FROM items").fetchone() == (8,)
+
+
+def test_only_the_end_of_a_known_history_is_read_again(store: SqliteStore) -> None:
+    store.append([Event("ann", f"item {n}", float(n)) for n in range(50)])
+    before = store.history("ann", 100)
+    store.append([Event("ann", "item 7", 60.0)])
+
+    after = store.history("ann", 100)
+
+    assert after == [*before, Event("ann", "item 7", 60.0)]
+    assert all(old is new for old, new in zip(before, after, strict=False))
+    assert len(before) == 50  # what was given away did not grow
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tailwise.errors import UnavailableError
+from tailwise.state.sqlite import SqliteStore
+from tailwise.types import Event
+
+store = SqliteStore(Path(sys.argv[1]))
+store.append([Event("ann", "before", 1.0)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit is then an error, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
+stored, errors = 0, []
+while len(errors) < 3:
+    try:
+        stored += store.append([Event("ann", f"{stored}.{n}" * 20, 2.0 + stored) for n in range(50)])
+    except UnavailableError as error:
+        errors.append(str(error))
+assert len(store.history("ann", 5)) == 5  # it still reads
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+stored += store.append([Event("ann", "after", 1e9)])  # and mends itself
+print(stored + 1, store.person("ann", 1).events[0].item_id, store.person("ann", 1).counts["view"])
+print(errors[-1])
+"""
+
+
+def test_a_disk_that_takes_no_more_loses_nothing_that_was_acknowledged(path: Path) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    numbers, error = done.stdout.splitlines()
+
+    stored, newest, counted = numbers.split()
+    assert (newest, stored) == ("after", counted)
+    assert re.match(rf"^{re.escape(str(path))}: .*; nothing was stored: free some space", error)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
+import math
+import subprocess
+import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,21 +15,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tailwise.state.memory import MemoryStore
-from tailwise.state.sqlite import SqliteStore
+from tailwise.errors import DataError
+from tailwise.state.opening import open_store
 from tailwise.types import Event
 
-Make = Callable[[Path], Any]
-STORES = {"memory": lambda _: MemoryStore(), "sqlite": lambda folder: SqliteStore(folder / "state.sqlite")}
-every_store = pytest.mark.parametrize("make", list(STORES.values()), ids=list(STORES))
+STORES = ("memory", "sqlite", "redis")
+SHARED = ("sqlite", "redis")
+"""Those that several processes may open."""
 
 
-@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    with closing(request.param(tmp_path)) as opened:
+@pytest.fixture
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
+    """Gives the address of an empty store of a kind, with a query."""
+
+    def of(kind: str, query: str = "") -> str:
+        if kind == "memory":
+            return f"memory://?{query}"
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path}/{uuid.uuid4().hex}.sqlite?{query}"
+        return str(request.getfixturevalue("redis_server").url(query and f"&{query}"))
+
+    return of
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, new_url: Callable[..., str]) -> Iterator[Any]:
+    with closing(open_store(new_url(request.param))) as opened:
         yield opened
 
 
@@ -53,7 +71,73 @@ def test_an_event_comes_back_as_it_went_in(store: Any) -> None:
     new = store.append([full, bare])
 
     assert new == 2
-    assert store.history("zoë", 10) == [full, bare]
+    assert store.history("zoë", 10) == [replace(full, event_id=None), bare]  # ids are remembered apart
+
+
+@pytest.mark.parametrize("time", [0.0, -5.25, 1e9, 1.7e9 + 0.001, 1.7e9 + 0.123456, 1732255555.1234567, 1e15])
+def test_a_time_comes_back_exactly(store: Any, time: float) -> None:
+    store.append([Event("ann", "a", 1.7e9 - 7), Event("ann", "b", time), Event("ann", "c", time)])
+
+    found = [event.time for event in store.history("ann", 10)]
+
+    assert found == sorted([1.7e9 - 7, time, time])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 4.5, 59.75, 60.0, 0.1, -3.0, 1e-7, 1e12, None])
+def test_a_value_comes_back_exactly(store: Any, value: float | None) -> None:
+    store.append([Event("ann", "a", 1.0, "rating", value), Event("ann", "b", 2.0, "something new", value)])
+
+    assert [(e.value, e.event) for e in store.history("ann", 10)] == [(value, "rating"), (value, "something new")]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event("ann", "a", math.nan),
+        Event("ann", "a", math.inf),
+        Event("ann", "a", 1.0, value=math.nan),
+        Event("ann", "a", 1.0, position=2**70),
+        Event("ann", "\ud800", 1.0),
+    ],
+)
+def test_an_event_that_cannot_be_stored_takes_its_batch_along(store: Any, event: Event) -> None:
+    with pytest.raises(DataError, match=r"^an event h"):
+        store.append([Event("ann", "b", 1.0), event])
+
+    assert store.history("ann", 10) == []
+
+
+@pytest.mark.parametrize("user_id", ["a\0b", "a b:{c}*?[d]", "x" * 512, "ann@example.org", "'; DROP TABLE people"])
+def test_any_text_is_an_id(store: Any, user_id: str) -> None:
+    store.append([Event(user_id, user_id, 1.0), Event("a", "other", 1.0)])
+
+    assert [event.item_id for event in store.history(user_id, 10)] == [user_id]
+    assert store.size() == 2
+    assert store.erase(user_id) == 1
+    assert store.erased(user_id)
+    assert len(store.history("a", 10)) == 1
+
+
+def test_a_person_is_read_at_one_moment(store: Any) -> None:
+    stranger = store.person("ann", 10)
+    store.append([Event("ann", "a", 1.0), Event("ann", "b", 2.0, "purchase"), Event("ann", "c", 3.0)])
+    first = store.person("ann", 2)
+    store.append([Event("bob", "a", 1.0)])
+    same = store.person("ann", 2)
+    store.append([Event("ann", "d", 4.0)])
+    later = store.person("ann", 2)
+    store.erase("ann")
+    gone = store.person("ann", 2)
+    store.append([Event("ann", "e", 5.0)])
+    back = store.person("ann", 2)
+
+    assert (stranger.events, stranger.version, stranger.counts, stranger.erased) == ([], 0, {}, False)
+    assert [event.item_id for event in first.events] == ["b", "c"]
+    assert first.counts == {"view": 2, "purchase": 1}
+    assert same == first
+    assert (gone.events, gone.counts, gone.erased) == ([], {}, True)
+    assert (back.counts, back.erased) == ({"view": 1}, True)
+    assert 0 < first.version < later.version < gone.version < back.version
 
 
 def test_a_known_event_id_changes_nothing(store: Any) -> None:
@@ -104,11 +188,11 @@ def test_erasing_forgets_one_person_and_remembers_that_it_did(store: Any) -> Non
     assert len(store.history("bob", 10)) == 1
 
 
-def test_events_after_an_erasure_are_kept(store: Any) -> None:
+def test_events_after_an_erasure_are_kept_but_old_ones_that_come_again_are_not(store: Any) -> None:
     store.append([Event("ann", "a", 1.0, event_id="e1")])
     store.erase("ann")
 
-    new = store.append([Event("ann", "b", 2.0, event_id="e1")])
+    new = store.append([Event("ann", "a", 1.0, event_id="e1"), Event("ann", "b", 2.0, event_id="e2")])
 
     assert new == 1
     assert [event.item_id for event in store.history("ann", 10)] == ["b"]
@@ -140,14 +224,147 @@ def test_appends_of_many_threads_all_arrive_once(store: Any) -> None:
     assert store.size() == 80
 
 
-def test_the_memory_store_keeps_the_newest_thousand_of_a_person() -> None:
-    store = MemoryStore()
-    store.append([Event("ann", str(n), float(n), event_id=str(n)) for n in range(1005)])
+@pytest.mark.parametrize("kind", STORES)
+def test_a_person_keeps_the_newest_events_alone(new_url: Callable[..., str], kind: str) -> None:
+    with closing(open_store(new_url(kind, "most=20"))) as store:
+        for start in range(0, 60, 6):
+            store.append([Event("ann", str(n), float(n)) for n in range(start, start + 6)])
+        store.append([Event("ann", "too late", 2.0), Event("ann", "in between", 57.5)])
 
-    kept = store.history("ann", 5000)
+        kept, few = store.history("ann", 5000), store.history("ann", 3)
 
-    assert [event.item_id for event in kept] == [str(n) for n in range(5, 1005)]
-    assert len(store._known) == 1000  # what went takes its id along, or memory would grow for ever
+        assert [event.item_id for event in kept] == [*map(str, range(41, 58)), "in between", "58", "59"]
+        assert [event.item_id for event in few] == ["in between", "58", "59"]
+        assert store.size() == 20
+        assert store.person("ann", 1).counts == {"view": 62}
+        assert store.erase("ann") == 20
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_events_go_when_their_time_has_come(new_url: Callable[..., str], kind: str) -> None:
+    now, day = time.time(), 86_400.0
+    with closing(open_store(new_url(kind, "keep_days=30"))) as store:
+        store.append([Event("ann", "old", now - 31 * day), Event("ann", "new", now - 29 * day)])
+        store.append([Event("bob", "ancient", now - 300 * day)])
+
+        kept = [event.item_id for event in store.history("ann", 10)]
+        store.sweep()
+
+        assert kept == ["new"]
+        assert store.history("bob", 10) == []
+        assert store.size() == 1
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_a_clock_that_jumps_deletes_nothing(
+    new_url: Callable[..., str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_store(new_url(kind, "keep_days=30"))) as store:
+        store.append([Event("ann", "a", time.time())])
+        really = time.time
+        monkeypatch.setattr(time, "time", lambda: really() + 1e9)  # thirty years on
+
+        store.append([Event("ann", "b", time.time())])
+        monkeypatch.setattr(time, "time", lambda: really() - 1e9)
+        store.append([Event("ann", "c", really())])
+        gone = store.sweep()
+
+        assert gone == 0
+        assert sorted(event.item_id for event in store.history("ann", 10)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_event_ids_are_remembered_within_bounds(new_url: Callable[..., str], kind: str) -> None:
+    with closing(open_store(new_url(kind, "ids=50"))) as store:
+        events = [Event("ann", "a", float(n), event_id=f"e{n}") for n in range(120)]
+        for start in range(0, 120, 10):
+            store.append(events[start : start + 10])
+
+        again_late, again_soon = store.append(events[:1]), store.append(events[-50:])
+
+        assert again_late == 1  # too long ago
+        assert again_soon == 0
+
+
+READ = """
+import sys
+from tailwise.state.opening import open_store
+store = open_store(sys.argv[1])
+for line in sys.stdin:
+    print(*[event.item_id for event in store.history("ann", 10)], flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_what_was_acknowledged_is_read_by_other_threads_and_processes(new_url: Callable[..., str], kind: str) -> None:
+    url = new_url(kind)
+    with closing(open_store(url)) as store, ThreadPoolExecutor(1) as other:
+        store.append([Event("ann", "a", 1.0)])
+        with subprocess.Popen(
+            [sys.executable, "-c", READ, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as reader:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            seen = []
+            for step in range(3):
+                print(file=reader.stdin, flush=True)
+                seen.append(reader.stdout.readline().split())
+                if step == 0:
+                    store.append([Event("ann", "b", 2.0), Event("ann", "zero", 0.0)])
+                if step == 1:
+                    store.erase("ann")
+            reader.stdin.close()
+
+        store.append([Event("ann", "c", 3.0)])
+        thread = other.submit(store.history, "ann", 10).result()
+
+    assert seen == [["a"], ["zero", "a", "b"], []]
+    assert [event.item_id for event in thread] == ["c"]
+
+
+def test_the_journal_gives_every_event_once(store: Any) -> None:
+    store.append([Event("ann", "before", 1.0)])
+    store.keep_journal()
+    store.keep_journal()
+    first = [Event("ann", "a", 1.0, "rating", 4.5, "r1", 3, 0.25, "e1"), Event("bob", "b", 2.0)]
+    store.append([*first, first[0]])
+    claimed, again = store.claim("aa", 2), store.claim("bb", 2)
+    store.append([Event("ann", "c", 3.0)])
+    unchanged = store.claim("cc", 2)
+    store.settle("another")
+    store.settle(claimed.name)
+    store.settle(claimed.name)
+    rest = store.claim("dd", 100)
+    store.settle(rest.name)
+
+    assert list(claimed.events) == first
+    assert claimed == again == unchanged
+    assert (claimed.number, claimed.name) == (1, "events-000000001-aa.parquet")
+    assert (rest.number, [event.item_id for event in rest.events]) == (2, ["c"])
+    assert store.claim("ee", 2) is None
+    assert store.waiting() == 0
+
+
+def test_an_erased_person_goes_from_the_journal_and_the_log_is_told(store: Any) -> None:
+    store.keep_journal()
+    store.append([Event("ann", "a", 1.0), Event("bob", "b", 2.0)])
+    claimed = store.claim("aa", 2)
+    store.append([Event("ann", "c", 3.0)])
+
+    store.erase("ann")
+
+    assert [event.item_id for event in store.claim("aa", 2).events] == ["b"]
+    store.settle(claimed.name)
+    after = store.claim("bb", 9)
+    assert after is None or not after.events
+    (erasure,) = store.erasures()
+    assert erasure.number == 1
+    store.erase("ann")  # again, before the log has followed
+    store.followed([replace(erasure, number=0)])
+    assert len(store.erasures()) == 1
+    store.followed(store.erasures())
+    assert store.erasures() == []
+    assert store.erased("ann")
 
 
 EVENTS = st.builds(
@@ -165,24 +382,23 @@ STEPS = st.lists(
 )
 
 
-def append_to(model: list[Event], events: list[Event]) -> int:
-    before = len(model)
-    for event in events:
-        if event.event_id is None or event.event_id not in {known.event_id for known in model}:
-            model.append(event)
-    return len(model) - before
-
-
-@every_store
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("kind", STORES)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])  # each gets an empty store
 @given(steps=STEPS)
-def test_a_store_equals_a_plain_list(make: Make, steps: list[tuple[str, Any]]) -> None:
+def test_a_store_equals_a_plain_list(new_url: Callable[..., str], kind: str, steps: list[tuple[str, Any]]) -> None:
     model: list[Event] = []
+    known: set[str] = set()
     erased: set[str] = set()
-    with tempfile.TemporaryDirectory() as folder, closing(make(Path(folder))) as store:
+    with closing(open_store(new_url(kind))) as store:
         for verb, what in steps:
             if verb == "append":
-                assert store.append(what) == append_to(model, what)
+                new = []
+                for event in what:
+                    if event.event_id is None or event.event_id not in known:
+                        new.append(replace(event, event_id=None))
+                        known.add(event.event_id)
+                assert store.append(what) == len(new)
+                model += new
             elif verb == "erase":
                 assert store.erase(what) == sum(event.user_id == what for event in model)
                 model = [event for event in model if event.user_id != what]

@@ -24,7 +24,13 @@ VERBS = {
     "compare": "tailwise.cli.models:compare_reports",
     "crossvalidate": "tailwise.cli.crossvalidate:crossvalidate_pipeline",
     "tune": "tailwise.cli.tune:tune_pipeline",
+    "export": "tailwise.cli.export:export_model",
     "serve": "tailwise.cli.live:serve_model",
+    "ingest": "tailwise.cli.feed:ingest_stream",
+    "learn": "tailwise.cli.learn:learn_on",
+    "keys": "tailwise.cli.keys:keep_keys",
+    "fit-classifier": "tailwise.cli.classify:fit_texts",
+    "classify": "tailwise.cli.classify:classify_texts",
     "doctor": "tailwise.cli.live:doctor",
 }
 
@@ -69,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
+    from tailwise.cli.classify import reading_verbs
+    from tailwise.cli.export import export_verb
+
     top = _Parser(
         prog="tailwise",
         description="A re-ranking engine for recommender systems and search.",
@@ -84,10 +93,13 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("tailwise-demo"), help="folder for data, model and report")
     demo.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
 
-    data = _verb(verbs, "data", "get a public data set", "tailwise data get ml-100k data/ml-100k")
-    data.add_argument("what", choices=["get"], help="what to do")
-    data.add_argument("name", metavar="NAME", help="of the data set: ml-100k")
+    data = _verb(
+        verbs, "data", "get a public data set, or hide who is in one", "tailwise data get ml-100k data/ml-100k"
+    )
+    data.add_argument("what", choices=["get", "pseudonymise"], help="what to do")
+    data.add_argument("name", metavar="NAME", help="of the data set: ml-100k; or the folder whose people to rename")
     data.add_argument("folder", metavar="DIR", type=Path, help="where to put it")
+    data.add_argument("--secret", metavar="FILE", type=Path, help="of pseudonymise, as of tailwise serve")
 
     validate = _verb(verbs, "validate", "check a data folder", "tailwise validate data/shop")
     validate.add_argument("folder", metavar="DIR", type=Path, help="with events, items and so on")
@@ -105,7 +117,9 @@ def parser() -> argparse.ArgumentParser:
     rank.add_argument("model", metavar="MODEL", type=Path, help="model folder")
     rank.add_argument("--requests", metavar="R.jsonl", type=Path, required=True, help="one request a line")
     rank.add_argument("--out", metavar="RANKED.jsonl", type=Path, required=True, help="one answer a line")
-    rank.add_argument("--explain", action="store_true", help="with the first-stage order and the history")
+    rank.add_argument(
+        "--explain", action="store_true", help="with the first-stage order, the history, and what each score is made of"
+    )
     rank.add_argument("--state", metavar="URL", default="memory://", help="events since the fit (default: none)")
 
     evaluate = _verb(
@@ -135,13 +149,10 @@ def parser() -> argparse.ArgumentParser:
     )
 
     _choosing(verbs)
+    reading_verbs(verbs, _verb)
+    export_verb(verbs, _verb)
 
-    serve = _verb(verbs, "serve", "the HTTP service and the page", "tailwise serve models/shop --port 8000")
-    serve.add_argument("model", metavar="MODEL", type=Path, help="model folder")
-    serve.add_argument("--port", type=int, default=8000, help="default: 8000")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    serve.add_argument("--state", metavar="URL", help="memory:// or sqlite:///PATH (default: a file beside the model)")
-    serve.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    _serving(verbs)
 
     doctor = _verb(verbs, "doctor", "versions, extras, threads, model files", "tailwise doctor models/shop")
     doctor.add_argument("model", metavar="MODEL", type=Path, nargs="?", help="model folder to check")
@@ -176,6 +187,62 @@ def _choosing(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "--out", metavar="BEST.toml", type=Path, help="best pipeline; trials beside it (default: FILE-tuned.toml)"
     )
     tune.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+
+
+def _serving(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    """What runs until it is told to stop."""
+    from tailwise.cli.learn import learn_verb
+
+    learn_verb(verbs, _verb)
+    from tailwise.cli.options import changing_options, operating_options
+
+    serve = _verb(verbs, "serve", "the HTTP service and the page", "tailwise serve models/shop --port 8000")
+    serve.add_argument("model", metavar="MODEL", type=Path, nargs="?", help="model folder")
+    serve.add_argument("--port", type=int, default=8000, help="default: 8000")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    serve.add_argument(
+        "--state", metavar="URL", help="memory://, sqlite:///PATH (default: beside the model) or redis://"
+    )
+    serve.add_argument("--log", metavar="DIR", type=Path, help="write every stored event there, for the next fit")
+    serve.add_argument("--ingest", metavar="URL", help="take events from redis://HOST:PORT/DB/STREAM too")
+    serve.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+
+    operating_options(serve)
+    changing_options(serve)
+    _guarding(serve, verbs)
+
+    ingest = _verb(
+        verbs, "ingest", "events from a queue", "tailwise ingest redis://HOST/0/events --state redis://HOST/0"
+    )
+    ingest.add_argument("stream", metavar="URL", help="redis://HOST:PORT/DB/STREAM?group=NAME")
+    ingest.add_argument("--state", metavar="URL", required=True, help="where events go, as of tailwise serve")
+    ingest.add_argument("--pseudonymise", metavar="FILE", type=Path, help="secret: store keyed hashes of people's ids")
+    ingest.add_argument("--once", action="store_true", help="end when nothing more is there")
+
+
+def _guarding(serve: argparse.ArgumentParser, verbs: argparse._SubParsersAction[_Parser]) -> None:
+    """Who may ask what is served, and the verb that makes keys."""
+    serve.add_argument("--tenants", metavar="DIR", type=Path, help="instead of MODEL: a folder of them, one a tenant")
+    serve.add_argument("--keys", metavar="FILE", type=Path, help="API keys (default: whoever reaches it may ask)")
+    serve.add_argument("--jwt", metavar="FILE.toml", type=Path, help="believe an identity provider's tokens")
+    serve.add_argument("--tls-cert", metavar="FILE", type=Path, help="certificate chain (PEM): serve HTTPS")
+    serve.add_argument("--tls-key", metavar="FILE", type=Path, help="its private key (PEM)")
+    serve.add_argument("--at-once", type=int, default=1024, metavar="N", help="requests at once (default: 1024)")
+    serve.add_argument("--least-people", type=int, default=10, metavar="K", help="of any number told (default: 10)")
+    serve.add_argument("--pseudonymise", metavar="FILE", type=Path, help="secret: store keyed hashes of people's ids")
+
+    keys = _verb(verbs, "keys", "API keys of the service", "tailwise keys create --keys keys.toml --name shop")
+    keys.add_argument("what", choices=["create", "list", "revoke", "rotate"], help="what to do")
+    keys.add_argument("id", metavar="ID", nargs="?", help="of the key to revoke or rotate")
+    keys.add_argument("--keys", metavar="FILE", type=Path, required=True, help="where they are kept")
+    keys.add_argument("--name", default="", help="what people call it")
+    keys.add_argument("--scopes", default="read", help="read, write, admin, with commas between (default: read)")
+    keys.add_argument("--tenant", default="", help="whose people and items it reaches, where there are tenants")
+    keys.add_argument("--days", type=float, help="how long it is valid (default: until revoked)")
+    keys.add_argument("--rate", type=float, help="requests a second (default: no limit)")
+    keys.add_argument("--burst", type=int, help="requests at once (default: those of a second)")
+    keys.add_argument("--daily", type=int, help="requests a day, UTC (default: no limit)")
+    keys.add_argument("--hours", type=float, default=24.0, help="that a rotated key goes on (default: 24)")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -221,5 +288,7 @@ def _pin_threads(verb: str) -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"tailwise: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  this is where the command speaks
+    from tailwise.serve.masking import masked
+
+    print(masked(f"tailwise: {' '.join(message.split())}"), file=sys.stderr)  # noqa: T201  this is where the command speaks
     return 1

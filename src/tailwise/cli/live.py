@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tailwise.cli.progress import Progress, say
+from tailwise.errors import ConfigError
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -43,12 +44,18 @@ def demo(options: argparse.Namespace) -> int:
 def serve_model(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     from tailwise.config import Settings
+    from tailwise.serve.logs import configure
     from tailwise.serve.running import serve
     from tailwise.serve.service import Service
 
     threads = Settings.from_environment().threads if "TAILWISE_THREADS" in os.environ else 1
+    if (options.model is None) == (options.tenants is None):
+        raise ConfigError("serve takes a MODEL, or --tenants DIR; see: tailwise serve --help")
     given = {name: value for name, value in vars(options).items() if name in Service.model_fields}
-    serve(Service(**given, threads=threads))
+    given["model"] = options.model or options.tenants
+    service = Service(**given, threads=threads)
+    configure(service.log_format, requests=service.log_requests)
+    serve(service)
     return 0
 
 

@@ -31,7 +31,7 @@ def fit_model(options: argparse.Namespace) -> int:
     until = None if options.until is None else seconds(options.until)
     checkpoints = options.out.with_name(f".{options.out.name}.checkpoints")
     config = PipelineConfig() if options.config is None else PipelineConfig.read(options.config)
-    data = load(options.folder, without_events=options.start is not None)
+    data = load(options.folder, without_events=True)
     with Progress() as progress, tracked(config.track, data.name, progress) as run:
         engine = fit(
             data,
@@ -88,6 +88,8 @@ def tracked(kind: str, data: str, progress: Progress) -> Iterator[Run]:
 def rank_requests(options: argparse.Namespace) -> int:
     """Answer one request a line; nothing is written unless every line could be answered."""
     from tailwise.pipeline import Engine
+    from tailwise.pipeline.explain import explain
+    from tailwise.pipeline.explained import Effort
     from tailwise.serve.wire import decode_request, encode_answer
 
     engine = Engine.open(options.model, state=options.state)
@@ -102,10 +104,13 @@ def rank_requests(options: argparse.Namespace) -> int:
                 report("rank", number, len(lines))
                 if line.strip():
                     try:
-                        answer = engine.answer(decode_request(line))
+                        request = decode_request(line)
+                        why = explain(engine, request, effort=Effort(tries=0)) if options.explain else None
+                        answer = engine.answer(request) if why is None else why.answer
                     except RequestError as error:
                         raise RequestError(f"{options.requests} line {number}: {error}") from error
-                    out.write(encode_answer(engine, answer, explain=options.explain) + b"\n")
+                    told = None if why is None else why.items
+                    out.write(encode_answer(engine, answer, explain=options.explain, explanations=told) + b"\n")
         fresh.replace(options.out)
     except OSError as error:
         raise UnavailableError(f"{options.out} cannot be written: {error.strerror}") from error
@@ -197,6 +202,10 @@ def summary(engine: Engine) -> None:
     say(f"{counts['people']:,} people, {counts['items']:,} items, {counts['events']:,} events")
     again = "are not shown again" if choices["exclude_seen"] else "may be shown again"
     say(f"{choices['repeat_rate']:.1%} of events repeat an item: items that a person has had {again}")
+    if choices["encoder"]:
+        say(f"texts are read by {choices['encoder']}")
+    if choices["silent"]:
+        say(f"too few events to learn from; silent until a fit with more: {', '.join(choices['silent'])}")
     for stage, notes in engine.manifest["metrics"].items():
         for name, value in notes.items():
             say(f"  {stage}: {name} {value}")

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from tailwise.cli.progress import say
+from tailwise.errors import ConfigError
 
 
 def get_data(options: argparse.Namespace) -> int:
-    """Fetch a public data set."""
+    """Fetch a public data set, or copy one with its people renamed."""
     from tailwise.data import sources
 
+    if options.what == "pseudonymise":
+        return _pseudonymise(options)
     source = sources.get(options.name, options.folder, report=say)
     say(f"{source.name} is in {options.folder}")
     say(f"source: {source.origin}")
     say(f"licence: {source.licence}")
+    return 0
+
+
+def _pseudonymise(options: argparse.Namespace) -> int:
+    """What the service stores under pseudonyms, a model must have learned under them too."""
+    from tailwise.data.pseudonyms import Pseudonyms, copy_folder
+
+    if options.secret is None:
+        raise ConfigError("pseudonymise needs a secret: --secret FILE; make one with: openssl rand -hex 32")
+    copy_folder(Path(options.name), options.folder, Pseudonyms.read(options.secret))
+    say(f"{options.folder} holds the same with people renamed; other columns of theirs are as they were")
     return 0
 
 

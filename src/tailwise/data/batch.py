@@ -67,6 +67,24 @@ def batches(pieces: Sequence[Rows], *, tokens: int, rng: np.random.Generator) ->
         yield [pieces[place] for place in groups[group]]
 
 
+def token_batches(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
+    """
+    Rows by length, short ones first, cut so that rows × longest stays within ``budget``; at least one row a batch.
+
+    A row of length 0 is left out. Texts of like length in one batch waste little on padding.
+
+    >>> token_batches([3, 9, 0, 2, 3], budget=9)
+    [[3, 0, 4], [1]]
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batches and (len(batches[-1]) + 1) * lengths[row] <= budget:
+            batches[-1].append(row)
+        elif lengths[row]:
+            batches.append([row])
+    return batches
+
+
 def shared_negatives(
     log_probabilities: NDArray[np.float64], count: int, rng: np.random.Generator
 ) -> tuple[Rows, NDArray[np.float64]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,8 @@ from tailwise.types import Column, Floats, Ids, Rows, ids_of
 MULTI_VALUED = ("genres", "tags", "categories")
 MOST_LABELS = 128
 """Labels kept of a multi-valued column, the most frequent first; the rest is too rare to steer by."""
+OWN = frozenset({"row", "popularity", "recent", "tail", "vector"})
+"""Columns that are not of the items file."""
 
 
 class Catalogue:
@@ -79,10 +82,15 @@ class Catalogue:
         """Columns that can be asked for."""
         return frozenset(self._arrays)
 
+    @cached_property
+    def numbers(self) -> tuple[str, ...]:
+        """Number columns of the items file, by name."""
+        own = sorted(self._arrays.keys() - OWN)
+        return tuple(name for name in own if self._arrays[name].ndim == 1 and self._arrays[name].dtype.kind == "f")
+
     def rows(self, item_ids: Iterable[str]) -> Rows:
         """Catalogue rows of items, -1 where unknown, (N,)."""
-        find = self._index.get
-        return np.fromiter((find(item_id, -1) for item_id in item_ids), np.int64)
+        return np.fromiter(map(self._index.get, item_ids, repeat(-1)), np.int64)
 
     def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
         """Columns of any items, each (N, …)."""
@@ -96,6 +104,11 @@ class Catalogue:
     def popularity(self) -> Floats:
         """(M,) events in training."""
         return np.asarray(self._arrays["popularity"][:-1], np.float32)
+
+    @property
+    def decayed(self) -> Floats:
+        """(M,) the same, decayed with age."""
+        return np.asarray(self._decayed, np.float32)
 
     @cached_property
     def tail(self) -> NDArray[np.bool_]:
@@ -119,7 +132,7 @@ class Catalogue:
         save_arrays(
             folder / "items.safetensors",
             popularity=self.popularity,
-            recent=np.asarray(self._decayed, np.float32),
+            recent=self.decayed,
             vectors=self.vectors,
             tail_cut=np.array([self.tail_cut]),
         )

@@ -19,6 +19,8 @@ import polars as pl
 from tailwise.data.schema import REQUIRED, TEXTS, Finding
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl")
+SEGMENTS = "events-*.parquet"
+"""What a log of events is made of: any number of files, read as one table, after ``events.parquet`` if it is there."""
 BROKEN = (OSError, EOFError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What reading a damaged file can raise."""
 INTEGER = r"^-?(0|[1-9]\d{0,17})$"
@@ -27,8 +29,8 @@ DECIMAL = r"^-?(0|[1-9]\d{0,14})(\.\d+)?([eE][+-]?\d+)?$"
 """No more digits than Float64 can hold."""
 
 
-def find_tables(folder: Path) -> dict[str, Path] | Finding:
-    """The one file of each kind, or why they are no data."""
+def find_tables(folder: Path, *, without_events: bool = False) -> dict[str, Path] | Finding:
+    """The one file of each kind, or why they are no data; ``without_events``, items alone are data too."""
     if not folder.is_dir():
         return Finding("FAIL", "folder", str(folder), None, None, "is no folder; give one that holds an events file")
     files: dict[str, Path] = {}
@@ -39,8 +41,13 @@ def find_tables(folder: Path) -> dict[str, Path] | Finding:
             return Finding("FAIL", "folder", str(folder), None, None, f"has {names}; keep one file of {kind}")
         if there:
             files[kind] = there[0]
-    if "events" not in files:
-        names = ", ".join(f"events{suffix}" for suffix in SUFFIXES)
+    if any(folder.glob(SEGMENTS)):
+        base = files.setdefault("events", folder / SEGMENTS)
+        if base.suffix != ".parquet":
+            why = f"has {base.name} and {SEGMENTS}; write {base.name} as events.parquet, to go before them"
+            return Finding("FAIL", "folder", str(folder), None, None, why)
+    if "events" not in files and not (without_events and "items" in files):
+        names = ", ".join([*(f"events{suffix}" for suffix in SUFFIXES), SEGMENTS])
         return Finding("FAIL", "folder", str(folder), None, None, f"has no events; add one of {names}")
     return files
 
@@ -62,7 +69,7 @@ def read_table(path: Path, kind: str) -> pl.DataFrame | Finding:
     lines = path.suffix == ".jsonl"
     try:
         if path.suffix == ".parquet":
-            return pl.read_parquet(path)
+            return _with_segments(path) if kind == "events" else pl.read_parquet(path)
         raw = path.read_bytes()
         data = (gzip.decompress(raw) if path.suffix == ".gz" else raw).removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
         data.decode()
@@ -80,6 +87,18 @@ def read_table(path: Path, kind: str) -> pl.DataFrame | Finding:
         row, why = (_json_fault(data) if lines else _csv_fault(data)) if data else (None, "")
         why = why or f"cannot be read ({str(error).splitlines()[0][:120]}); write it again"
     return Finding("FAIL", "file", path.name, row, None, why)
+
+
+def _with_segments(path: Path) -> pl.DataFrame | Finding:
+    """The events of a file, when it is there, and of all segments of a log beside it, as one table."""
+    frames: list[pl.DataFrame] = []
+    for part in [path] * path.is_file() + sorted(path.parent.glob(SEGMENTS)):
+        try:
+            frames.append(pl.read_parquet(part))
+        except BROKEN as error:
+            why = f"cannot be read ({str(error).splitlines()[0][:120]}); write it again"
+            return Finding("FAIL", "file", part.name, None, None, why)
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
 
 
 def inferred(texts: pl.Series) -> pl.Series:

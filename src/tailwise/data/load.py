@@ -111,7 +111,7 @@ def load(folder: Path | str, *, without_events: bool = False) -> Dataset:
 
     Args:
         folder: Where the tables are.
-        without_events: Accept an events file with a header alone, for a fit that starts from another model.
+        without_events: Accept items alone, with no events file or one of a header: the first day of a shop.
 
     Raises:
         DataError: No folder, no events, two files of one kind, a file that cannot be read, or a row that breaks a
@@ -120,12 +120,14 @@ def load(folder: Path | str, *, without_events: bool = False) -> Dataset:
     Cost: about 2 s for a million events.
     """
     folder = Path(folder)
-    files = find_tables(folder)
+    files = find_tables(folder, without_events=without_events)
     if isinstance(files, Finding):
         raise DataError(files.text)
     tables, findings = read_all(files)
     findings += [finding for kind, frame in tables.items() for finding in CHECKS[kind](frame, files[kind].name)]
-    if without_events:
+    if "events" not in files:
+        tables["events"] = pl.DataFrame(schema=dict.fromkeys(REQUIRED["events"], pl.String))
+    elif without_events and "items" in files:
         findings = [f for f in findings if (f.check, f.file) != ("rows", files["events"].name)]
     _refuse(findings, f"; see: tailwise validate {folder}")
     return _dataset(folder.resolve().name, tables, folder)
@@ -138,10 +140,13 @@ def validate(folder: Path | str, *, now: float | None = None) -> list[Finding]:
     ``now`` is in seconds since epoch, by default the clock's; events after it are a WARN.
     """
     folder = Path(folder)
-    files = find_tables(folder)
+    files = find_tables(folder, without_events=True)
     if isinstance(files, Finding):
         return [files]
     tables, findings = read_all(files)
+    if "events" not in files:
+        why = "has no events: texts and attributes alone can rank until there are some"
+        findings.append(Finding("WARN", "folder", str(folder), None, None, why))
     names = {kind: path.name for kind, path in files.items()}
     for kind, frame in tables.items():
         if kind == "events":

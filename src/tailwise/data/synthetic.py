@@ -135,12 +135,12 @@ def make_world(
         if value < least:
             raise ConfigError(f"{name} is {value}, but it must be at least {least}")
     nature, acts, looks, lists = np.random.default_rng(seed).spawn(4)
-    user_ids, item_ids = _ids("u", users), _ids("i", items)
-    truth = _truth(users, items, groups, nature)
+    user_ids, item_ids = ids_like("u", users), ids_like("i", items)
+    truth = draw_truth(users, items, groups, nature)
     dataset = Dataset.of(
         "synthetic",
-        events=_events(truth, _acts(truth, events_per_user, acts), user_ids, item_ids, acts),
-        items=_items(truth, item_ids, looks, text=text),
+        events=_events(truth, draw_acts(truth, events_per_user, acts), user_ids, item_ids, acts),
+        items=item_table(truth, item_ids, looks, text=text),
         users=pl.DataFrame({"user_id": user_ids, "favourite": [f"group {g}" for g in truth.taste.argmax(axis=1)]}),
         graph=pl.DataFrame({"head": item_ids, "relation": "group", "tail": [f"group:{g}" for g in truth.group]}),
     )
@@ -148,12 +148,12 @@ def make_world(
     return World(dataset, logs, truth, user_ids, item_ids, events_per_user)
 
 
-def _ids(letter: str, count: int) -> list[str]:
+def ids_like(letter: str, count: int) -> list[str]:
     """Ids whose order as text is their order as numbers."""
     return [f"{letter}{n:0{len(str(count - 1))}d}" for n in range(count)]
 
 
-def _truth(users: int, items: int, groups: int, rng: np.random.Generator) -> Truth:
+def draw_truth(users: int, items: int, groups: int, rng: np.random.Generator) -> Truth:
     group = rng.permutation(np.arange(items) % groups)
     appeal = rng.permutation(1 / np.arange(1, items + 1) ** 0.8)
     sequel = np.empty_like(group)
@@ -164,7 +164,7 @@ def _truth(users: int, items: int, groups: int, rng: np.random.Generator) -> Tru
     return Truth(rng.dirichlet(np.full(groups, 0.3), users), group, appeal / appeal.sum(), sequel, examination)
 
 
-def _acts(truth: Truth, steps: int, rng: np.random.Generator) -> Places:
+def draw_acts(truth: Truth, steps: int, rng: np.random.Generator) -> Places:
     """(U, steps) items, for all people at once, one step after another."""
     by_group = np.argsort(truth.group, kind="stable")  # (M,) items, group after group
     upto = np.cumsum(truth.appeal[by_group])  # (M,) a group is an interval of it
@@ -204,7 +204,7 @@ def _events(
     )
 
 
-def _items(truth: Truth, item_ids: list[str], rng: np.random.Generator, *, text: bool) -> pl.DataFrame:
+def item_table(truth: Truth, item_ids: list[str], rng: np.random.Generator, *, text: bool) -> pl.DataFrame:
     """Item facts; the first genre is the group's, and so are most words."""
     count, groups = len(truth.group), int(truth.group.max()) + 1
     second = np.where(rng.random(count) < 0.3, rng.integers(groups, size=count), truth.group)
@@ -245,7 +245,7 @@ def _lists(
     times = np.floor(np.sort(START + rng.uniform(0, 300 * DAY, requests)))
     return pl.DataFrame(
         {
-            "request_id": pl.Series(_ids("r", requests)).gather(np.repeat(np.arange(requests), SLOTS)),
+            "request_id": pl.Series(ids_like("r", requests)).gather(np.repeat(np.arange(requests), SLOTS)),
             "user_id": pl.Series(user_ids).gather(np.repeat(people, SLOTS)),
             "item_id": pl.Series(item_ids).gather(shown.ravel()),
             "time": np.repeat(times, SLOTS),

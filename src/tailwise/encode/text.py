@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from tailwise.encode.exported import OnnxEncoder, Report, in_blocks, is_exported
+from tailwise.encode.exported import FORMAT, OnnxEncoder, Report, in_blocks, is_exported
 from tailwise.errors import ConfigError, UnavailableError
 from tailwise.fakes import HashEncoder
 from tailwise.types import Encoder, Floats
@@ -67,7 +67,16 @@ class MultilingualEncoder:
         return USE(threads=1)
 
 
-def open_encoder(model: str, *, cache: Path, threads: int, max_tokens: int, export: Export) -> Encoder:
+def open_encoder(
+    model: str,
+    *,
+    cache: Path,
+    threads: int,
+    max_tokens: int,
+    export: Export,
+    layers: int | None = None,
+    int8: bool = True,
+) -> Encoder:
     """
     The encoder that a configuration names.
 
@@ -77,20 +86,28 @@ def open_encoder(model: str, *, cache: Path, threads: int, max_tokens: int, expo
         cache: Exports are kept in ``cache/encoders``, one folder a model; a folder whose files change is exported anew.
         threads: Cores to use.
         max_tokens: Longer texts are cut, in tokens.
-        export: Called with the model and a place when there is no export yet.
+        export: Called with the model and a place when there is no export yet; to keep ``layers`` and ``int8``.
+        layers: The first that are kept of a language model; None keeps all.
+        int8: Whether a language model is quantised.
 
     Raises:
+        ConfigError: ``layers`` is set, but the model is none whose layers can be dropped.
         UnavailableError: The model is nowhere to be found, or a package is missing.
         ArtifactError: The exported folder is damaged.
     """
+    folder = Path(model)
+    if layers is not None and (model in {"hash", "multilingual"} or is_exported(folder)):
+        raise ConfigError(
+            f"encode.layers is {layers}, but {model} has none to drop; name a language model, or leave it"
+        )
     if model == "hash":
         return HashEncoder(256)
     if model == "multilingual":
         return MultilingualEncoder()
-    folder = Path(model)
     if not is_exported(folder):
         slug = re.sub(r"[^A-Za-z0-9]+", "-", model).strip("-")[-40:]
-        folder = cache / "encoders" / f"{slug}-{_source_key(model)}"
+        kind = ("" if layers is None else f"-{layers}-layers") + ("" if int8 else "-fp32")
+        folder = cache / "encoders" / f"{slug}{kind}-{_source_key(model)}"
         if not is_exported(folder):
             folder = export(model, folder)
     return OnnxEncoder.open(folder, threads=threads, max_tokens=max_tokens)
@@ -140,9 +157,13 @@ def _readable(name: str, dtype: pl.DataType) -> pl.Expr:
 
 def _source_key(model: str) -> str:
     """Changes with the name, and for a folder with its place and files."""
-    facts = [model]
+    facts = [model, f"format {FORMAT}"]
     folder = Path(model)
     if folder.is_dir():
         stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file())
-        facts = [str(folder.resolve()), *(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)]
+        facts = [
+            str(folder.resolve()),
+            facts[1],
+            *(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats),
+        ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]

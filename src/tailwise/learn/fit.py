@@ -26,20 +26,19 @@ from tailwise.data.features import Contexts
 from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
-from tailwise.data.split import split_last
 from tailwise.encode.meaning import Meaning
 from tailwise.errors import ConfigError, DataError
 from tailwise.learn.meaning import embed_items
 from tailwise.learn.provenance import provenance
 from tailwise.learn.semantics import Origin
-from tailwise.learn.start import Start, without_events
+from tailwise.learn.start import LEAST_EVENTS, Start, training_part, without_events
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound, Rescore, as_stages, keyed
+from tailwise.rerank.reasons import GRAPH
 from tailwise.types import Retriever
 
 log = logging.getLogger(__name__)
 
-LEAST_EVENTS = 10
 MOST_EVENTS = 1_000
 """Newest events of a person that the model folder keeps."""
 RECENT_DAYS = 30.0
@@ -72,7 +71,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     report: Report = lambda what, done, total: None,  # noqa: ARG005  silent by default
 ) -> Engine:
     """
-    Fit a pipeline on events.
+    Fit a pipeline on events; with fewer than ``LEAST_EVENTS``, the part of it that needs none.
 
     Args:
         data: What ``tailwise.load`` gives.
@@ -91,7 +90,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
         An engine in memory; ``save`` writes its folder.
 
     Raises:
-        DataError: Too few events to learn from.
+        DataError: No events are left before ``until``, or none that speaks for an item.
         ConfigError: The pipeline names something unknown, or a setting is out of range.
         UnavailableError: An extra is missing; says which.
     """
@@ -99,13 +98,14 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     chosen = config if isinstance(config, PipelineConfig) else PipelineConfig.read(Path(config)) if config else None
     job = Job(chosen or PipelineConfig(), seed, settings or Settings.from_environment(), report)
     begun = None if start is None else Start.read(start)
-    data = _training_part(data, until, holdout, least=LEAST_EVENTS if begun is None else 0)
+    least = LEAST_EVENTS if begun is None else 1
+    data = training_part(data, until, holdout, least=least)
     if begun is not None:
         job = replace(job, config=job.config.model_copy(update={"encode": begun.encode(job.config.encode)}))
-    catalogue, meaning, interactions = _prepare(data, job, begun)
+    catalogue, meaning, interactions = _prepare(data, job, begun, least=least)
     silent: list[str] = []
-    if not len(interactions):
-        config, silent = without_events(job.config)
+    if len(interactions) < least:
+        config, silent = without_events(job.config, begun=begun is not None)
         job = replace(job, config=config)
     job = replace(job, config=_self_contained(job.config, catalogue))
     facts = provenance(
@@ -125,6 +125,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     everything = Training(
         interactions, catalogue, seed, threads=job.settings.threads, exclude_seen=exclude_seen, report=report
     )
+    everything.memo[GRAPH] = data.graph
     if begun is not None:
         everything.memo[Origin] = begun.origin
     learning = replace(everything, interactions=inner, targets=held.first(seed), held=held, folder=own)
@@ -135,6 +136,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     sources = _sources(job, runs)
     stages = tuple(replace(b, run=Rescore(runs[b.step.name])) if b.step.name in runs else b for b in stages)
     choices = {"exclude_seen": exclude_seen, "repeat_rate": round(repeats, 4), "held_out": len(held), "silent": silent}
+    choices["encoder"] = None if meaning is None else meaning.config.model
     manifest = {
         **facts,
         "counts": {"people": len(interactions.user_ids), "items": len(catalogue), "events": len(interactions)},
@@ -146,24 +148,15 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     if own is not None:
         shutil.rmtree(own, ignore_errors=True)
     config = _settled(job.config, sources, stages, exclude_seen=exclude_seen)
+    if meaning is not None:
+        config = config.model_copy(update={"encode": meaning.config})
     people, contexts = interactions.newest(MOST_EVENTS), contexts.recounted(interactions)
     return Engine(config, catalogue, people, sources, stages, manifest, encoder=meaning, contexts=contexts)
 
 
-def _training_part(data: Dataset, until: float | None, holdout: str | None, *, least: int) -> Dataset:
-    """The events that may be learned from."""
-    if until is not None:
-        data = data.with_events(data.events.filter(pl.col("time") < until))
-    if holdout == "last":
-        data = split_last(data).train
-    elif holdout is not None:
-        raise ConfigError(f"holdout is {holdout!r}, but it must be 'last'")
-    if data.events.height < least:
-        raise DataError(f"{data.name} has {data.events.height} events to learn from, but at least {least} are needed")
-    return data
-
-
-def _prepare(data: Dataset, job: Job, begun: Start | None = None) -> tuple[Catalogue, Meaning | None, Interactions]:
+def _prepare(
+    data: Dataset, job: Job, begun: Start | None, *, least: int
+) -> tuple[Catalogue, Meaning | None, Interactions]:
     """Items with vectors and popularity, and what people did with them."""
     items = data.items
     lonely = data.events.select("item_id").unique().join(items, on="item_id", how="anti").sort("item_id")
@@ -179,7 +172,7 @@ def _prepare(data: Dataset, job: Job, begun: Start | None = None) -> tuple[Catal
     nothing = np.zeros(items.height, np.float32)
     bare = Catalogue(items, popularity=nothing, recent=nothing, vectors=vectors, tail_cut=job.config.tail_cut)
     interactions = Interactions.of(data.events, bare, job.config.context)
-    if not interactions.likes.any() and (begun is None or len(interactions)):
+    if not interactions.likes.any() and len(interactions) >= least:
         raise DataError(f"{data.name} has no event that speaks for an item: all are skip or dislike")
     catalogue = Catalogue(
         items,

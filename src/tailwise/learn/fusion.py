@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tailwise.data.interactions import Training
 from tailwise.learn.slates import FOLDS, Example, earned, folds_of, gather
 from tailwise.pipeline import Engine
-from tailwise.rank.fusion import TEXT, Fusion, FusionConfig, standardised
+from tailwise.rank.fusion import ASKED, Fusion, FusionConfig, standardised
 from tailwise.types import Floats
 
 LEAST_PEOPLE = 2 * FOLDS
@@ -50,7 +50,7 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
     notes["target among candidates"] = round(float(np.mean([e.relevant.sum() / e.targets for e in examples])), 4)
     found = _fit_weights(slates, examples, config.regularisation)
     weights = {name: round(float(w), 6) for name, w in zip(names, found, strict=True) if w > 1e-6}
-    for_queries = {TEXT: 0.0} if TEXT in names else {}
+    for_queries = {name: 0.0 for name in ASKED if name in names}
     if fused < alone[best] or not weights:
         notes["decision"] = f"not used: {best} alone is better"
         return Fusion(config, {**for_queries, best: 1.0}), notes

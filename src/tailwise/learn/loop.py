@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -66,6 +67,7 @@ def train(  # noqa: PLR0913  one argument each of what a run needs
     folder: Path | None = None,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,  # noqa: ARG005  silent by default
     name: str = "sequence",
+    until: float = math.inf,
 ) -> Progress:
     """
     Train ``net`` in place; with a judge it ends with the weights of the best epoch that was judged.
@@ -85,6 +87,7 @@ def train(  # noqa: PLR0913  one argument each of what a run needs
             It belongs to exactly this run: the caller keeps other data, settings and seeds out of it.
         report: Progress in epochs; one that is ``track.Watched`` is told every epoch's figures too.
         name: What is trained, as the progress calls it.
+        until: On ``time.monotonic``'s clock: no epoch begins after it.
 
     Returns:
         Losses and values of every epoch, and which was best.
@@ -93,7 +96,7 @@ def train(  # noqa: PLR0913  one argument each of what a run needs
     progress, best = Progress(), weights_of(net)
     if folder is not None and (folder / "progress.json").is_file():
         progress, best = resume(folder, learner)
-    while progress.epoch < config.epochs and (judge is None or _patient(config, progress)):
+    while progress.epoch < config.epochs and (judge is None or _patient(config, progress)) and time.monotonic() < until:
         report(name, progress.epoch, config.epochs)
         started = time.perf_counter()
         with lowered(net, config.precision):

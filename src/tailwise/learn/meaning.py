@@ -11,12 +11,15 @@ import polars as pl
 
 from tailwise.config import EncodeConfig
 from tailwise.encode.cache import EmbeddingCache, encode_cached
+from tailwise.encode.language import chosen_encoder
 from tailwise.encode.meaning import Meaning
 from tailwise.encode.reduce import Whitening
 from tailwise.encode.text import item_texts, open_encoder
 from tailwise.types import Floats
 
 log = logging.getLogger(__name__)
+
+AUTO = "auto"
 
 
 def embed_items(
@@ -51,16 +54,29 @@ def embed_items(
         log.info("items have no text: no encoder")
         return None, np.zeros((len(texts), 1), np.float32)
 
+    if config.model == AUTO:
+        model, why = chosen_encoder(texts)
+        log.info("encoder: %s, for %s", model, why)
+        config = config.model_copy(update={"model": model})
+
     def export(model: str, folder: Path) -> Path:
         from tailwise.nets.export import export_encoder
 
         report("export the language model", 0, 1)
-        folder = export_encoder(model, folder)
+        folder = export_encoder(model, folder, int8=config.int8, layers=config.layers)
         report("export the language model", 1, 1)
         return folder
 
     if like is None:
-        encoder = open_encoder(config.model, cache=cache, threads=threads, max_tokens=config.max_tokens, export=export)
+        encoder = open_encoder(
+            config.model,
+            cache=cache,
+            threads=threads,
+            max_tokens=config.max_tokens,
+            export=export,
+            layers=config.layers,
+            int8=config.int8,
+        )
     else:
         encoder = like.encoder
     store = EmbeddingCache(cache / "embeddings.sqlite")

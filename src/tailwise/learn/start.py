@@ -1,4 +1,4 @@
-"""Start a fit from another domain's model: its encoder and whitening, and its sequence network."""
+"""Start a fit without events of one's own: from another domain's model, or from what texts and attributes say alone."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import polars as pl
+
 from tailwise import registry
 from tailwise.config import EncodeConfig, PipelineConfig, Step
+from tailwise.data.load import Dataset
+from tailwise.data.split import split_last
 from tailwise.encode.meaning import Meaning
-from tailwise.errors import ConfigError
+from tailwise.errors import ConfigError, DataError
 from tailwise.learn.semantics import Origin
 from tailwise.pipeline import Engine
 from tailwise.rank.sequence import SequenceScorer
+from tailwise.types import Retriever
 
 log = logging.getLogger(__name__)
 
-SPEAK = frozenset({"text", "sequence"})
-"""Sources that say something where nobody has done anything yet."""
+LEAST_EVENTS = 10
+"""With fewer nothing is learned from them."""
+SPEAK = frozenset({"text", "words", "numbers"})
+"""Sources that say something where nobody has done anything yet; so does ``sequence``, begun from another model."""
+DAY_0 = 200
+"""Candidates of each of the sources that are there before there are events."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +59,53 @@ class Start:
         return self.meaning.config.model_copy(update={"columns": own.columns})
 
 
-def without_events(config: PipelineConfig) -> tuple[PipelineConfig, list[str]]:
+def training_part(data: Dataset, until: float | None, holdout: str | None, *, least: int) -> Dataset:
+    """
+    The events that may be learned from.
+
+    Raises:
+        DataError: Enough are there, but fewer than ``least`` of them are left.
+        ConfigError: ``holdout`` is something else than ``last``.
+    """
+    before = data.events.height
+    if until is not None:
+        data = data.with_events(data.events.filter(pl.col("time") < until))
+    if holdout == "last":
+        data = split_last(data).train
+    elif holdout is not None:
+        raise ConfigError(f"holdout is {holdout!r}, but it must be 'last'")
+    if data.events.height < least <= before:
+        raise DataError(f"{data.name} has {data.events.height} events to learn from, but at least {least} are needed")
+    return data
+
+
+def without_events(config: PipelineConfig, *, begun: bool) -> tuple[PipelineConfig, list[str]]:
     """
     The part of a pipeline that works before anybody did anything, and the names of what is silent until then.
+
+    Begun from another model, that is the sources of its pipeline that speak. Else texts, words and numbers retrieve,
+    whether or not they are named, and count alike.
 
     Raises:
         ConfigError: Nothing would be left to retrieve with.
     """
+    speak = SPEAK | {"sequence"} if begun else SPEAK
+    kept = tuple(step for step in config.retrieve if step.name in speak)
+    if begun and not kept:
+        rule = "only text, words, numbers and sequence can retrieve; name one in [[retrieve]]"
+        raise ConfigError(f"there are no events, so that {rule}")
+    if not begun:
+        named = {step.name for step in kept}
+        columns = {"columns": list(config.encode.columns)} if config.encode.columns else {}
+        own = (Step(name="text", k=DAY_0), Step(name="words", k=DAY_0, settings=columns), Step(name="numbers", k=DAY_0))
+        kept = (*kept, *(step for step in own if step.name not in named))
 
     def silent(step: Step) -> bool:
-        return step.name not in SPEAK and registry.trainer(step.name) is not None
+        if step.name in speak or (step.name == "fusion" and not begun):
+            return False
+        return step.name in registry.TRAINERS or issubclass(registry.component(step.name), Retriever)
 
-    kept = tuple(step for step in config.retrieve if step.name in SPEAK)
-    if not kept:
-        raise ConfigError("there are no events, so that only text and sequence can retrieve; name one in [[retrieve]]")
-    quiet = [step.name for step in (*config.retrieve, *config.stage) if step not in kept and silent(step)]
-    log.warning("no events: silent until there are some: %s", ", ".join(quiet))
+    quiet = [step.name for step in (*config.retrieve, *config.stage) if silent(step)]
+    log.warning("too few events to learn from: silent until there are more: %s", ", ".join(quiet))
     stage = tuple(step for step in config.stage if not silent(step))
     return config.model_copy(update={"retrieve": kept, "stage": stage}), quiet

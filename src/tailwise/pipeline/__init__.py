@@ -1,5 +1,6 @@
 """The engine: retrieve, hydrate, run the stages, answer."""
 
-from tailwise.pipeline.engine import Answer, Engine
+from tailwise.pipeline.asking import Answer
+from tailwise.pipeline.engine import Engine
 
 __all__ = ["Answer", "Engine"]

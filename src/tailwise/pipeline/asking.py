@@ -1,4 +1,4 @@
-"""Requests and events as people type them: made from loose fields, refused when nothing can be done with them."""
+"""Requests and events as people type them, refused when nothing can be done with them; and what an answer is."""
 
 from __future__ import annotations
 
@@ -7,13 +7,38 @@ import math
 import time
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tailwise.errors import RequestError
-from tailwise.types import EVENT_KINDS, ORDER, Event, History, Request
+from tailwise.types import EVENT_KINDS, ORDER, Event, History, Request, Slate, StageTrace
 
 T = TypeVar("T", Request, Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A re-ranked slate with what led to it."""
+
+    request_id: str
+    slate: Slate
+    """At most ``k`` rows; columns include ``first_rank``, the place (from 1) in the first-stage order."""
+    first: Slate
+    """The first-stage order: merged sources, or the caller's candidates as given."""
+    history: History
+    trace: tuple[StageTrace, ...]
+    version: str
+    excluded_seen: bool
+
+
+class Watch(Protocol):
+    """Looks on while a request is answered."""
+
+    def __call__(self, key: str, request: Request, slate: Slate) -> None:
+        """Told of the slate after a step."""
+        ...
+
 
 MOST_CANDIDATES = 5000
 MOST_K = 1000

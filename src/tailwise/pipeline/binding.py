@@ -8,22 +8,32 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tailwise.config import Step
 from tailwise.errors import Abstain, ConfigError
-from tailwise.types import Column, Request, Retriever, Slate, Stage, StageTrace
+from tailwise.types import Column, Embedded, Patient, Request, Retriever, Slate, Stage, StageTrace
 
 log = logging.getLogger(__name__)
 
 SIGNALS = "signals"
 """The column of all that is known of a candidate for this person (``pipeline.signals``); made when a stage needs it."""
 
+WAITS = "waits"
+"""Why a stage was skipped by who was in a hurry."""
+_hurried: ContextVar[bool] = ContextVar("hurried", default=False)
+_since: ContextVar[float | None] = ContextVar("since", default=None)
 
-@dataclass(frozen=True, slots=True)
+SPARED = "load: many ask at once"
+"""Why a stage was spared, as the trace says it."""
+
+
+@dataclass(frozen=True)
 class Bound:
     """A step of the pipeline with the component that it names."""
 
@@ -31,6 +41,11 @@ class Bound:
     """Its folder in the model; the name, numbered when it is there twice."""
     step: Step
     run: Any
+
+    @cached_property
+    def embedded(self) -> bool:
+        """Whether it keeps vectors of the items; looked at once, since to ask a protocol takes 20 µs."""
+        return isinstance(self.run, Embedded)
 
 
 @dataclass(frozen=True)
@@ -88,23 +103,32 @@ def check_needs(names: frozenset[str], sources: tuple[Bound, ...], stages: tuple
 
 
 def run_stage(
-    bound: Bound, request: Request, slate: Slate, *, trace: list[StageTrace], pool: ThreadPoolExecutor
+    bound: Bound,
+    request: Request,
+    slate: Slate,
+    *,
+    trace: list[StageTrace],
+    pool: ThreadPoolExecutor,
+    spared: bool = False,
 ) -> Slate:
-    """One stage; when it fails or is late, the previous order stands."""
+    """One stage; when it fails, is late or is spared, the previous order stands."""
     start = time.perf_counter()
     stage: Stage = bound.run
     skipped, after = None, slate
     try:
-        if bound.step.deadline_ms is None:
+        if spared:
+            skipped = SPARED
+        elif bound.step.deadline_ms is None:
             after = _slate_of(stage(request, slate))
         else:
-            work = pool.submit(stage, request, slate)
-            if work in wait([work], bound.step.deadline_ms / 1000).done:
-                after = _slate_of(work.result())
-            else:
-                work.cancel()  # it may not even have begun
+            found = _in_time(stage, request, slate, deadline_ms=bound.step.deadline_ms, pool=pool)
+            if found is None and _hurried.get():
+                skipped = WAITS
+            elif found is None:
                 skipped = f"late: over {bound.step.deadline_ms:g} ms"
                 log.warning("stage skipped: %s: %s", bound.key, skipped)
+            else:
+                after = found
     except Abstain as reason:
         skipped = str(reason)
     except Exception as error:  # noqa: BLE001  a broken stage must not take the answer down
@@ -114,10 +138,53 @@ def run_stage(
         blank = {name: _blank(name, len(slate)) for name in stage.gives - slate.columns.keys()}
         after = slate.add(**blank)
     if bound.step.keep is not None:
-        after = after.take(np.arange(len(after))[: bound.step.keep])
+        after = after.take(slice(bound.step.keep))
     ms = (time.perf_counter() - start) * 1000
     trace.append(StageTrace(bound.key, round(ms, 3), len(slate), len(after), skipped))
     return after
+
+
+def waits(stages: tuple[Bound, ...]) -> bool:
+    """Whether every answer waits for a stage with a deadline, one that cannot say beforehand that it need not."""
+    return any(bound.step.deadline_ms is not None and not isinstance(bound.run, Patient) for bound in stages)
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Within it, whoever would have to wait is skipped instead, and the trace says ``WAITS``: ask again with time."""
+    token = _hurried.set(True)
+    try:
+        yield
+    finally:
+        _hurried.reset(token)
+
+
+@contextmanager
+def waiting_since(start: float) -> Iterator[None]:
+    """Within it, deadlines of who waits count from ``start`` (``perf_counter``), when the request was asked first."""
+    token = _since.set(start)
+    try:
+        yield
+    finally:
+        _since.reset(token)
+
+
+def _in_time(
+    stage: Stage, request: Request, slate: Slate, *, deadline_ms: float, pool: ThreadPoolExecutor
+) -> Slate | None:
+    """What a stage gives before its deadline; None when it is late."""
+    if isinstance(stage, Patient):  # what it waits for takes no thread of ours
+        try:
+            since = _since.get()
+            gone_ms = 0.0 if since is None else (time.perf_counter() - since) * 1000
+            return _slate_of(stage.within(request, slate, 0.0 if _hurried.get() else max(deadline_ms - gone_ms, 1.0)))
+        except TimeoutError:
+            return None
+    work = pool.submit(stage, request, slate)
+    if work in wait([work], deadline_ms / 1000).done:
+        return _slate_of(work.result())
+    work.cancel()  # it may not even have begun
+    return None
 
 
 @contextmanager

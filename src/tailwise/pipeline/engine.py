@@ -19,19 +19,24 @@ from typing import Any, Self
 
 import numpy as np
 
-from tailwise import artifacts, registry
-from tailwise.config import PipelineConfig, Step, settings_of
+from tailwise.config import PipelineConfig
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import NO_CONTEXTS, Contexts
 from tailwise.data.interactions import Interactions
-from tailwise.encode.meaning import Meaning
 from tailwise.errors import RequestError
-from tailwise.pipeline.asking import check_request, event_of, request_of
-from tailwise.pipeline.binding import SIGNALS, Bound, Rescore, as_stages, check_needs, keyed, run_stage, timed
+from tailwise.pipeline.asking import Answer, Watch, check_request, event_of, request_of
+from tailwise.pipeline.binding import SIGNALS, Bound, check_needs, run_stage, timed
+from tailwise.pipeline.evidence import citing, with_carried
+from tailwise.pipeline.explain import explain
+from tailwise.pipeline.explained import Explained
 from tailwise.pipeline.hydrate import check_signals, hydrate
+from tailwise.pipeline.recall import NEWEST, Recall, past_of
+from tailwise.pipeline.stored import read_model, write_model
 from tailwise.retrieve.merge import reciprocal_rank_fusion
+from tailwise.retrieve.unasked import unasked_order
 from tailwise.state.memory import MemoryStore
 from tailwise.state.opening import open_store
+from tailwise.state.store import StateStore
 from tailwise.types import (
     NO_ROWS,
     QUERY,
@@ -42,26 +47,13 @@ from tailwise.types import (
     Request,
     Slate,
     StageTrace,
-    StateStore,
     ids_of,
 )
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A re-ranked slate with what led to it."""
-
-    request_id: str
-    slate: Slate
-    """At most ``k`` rows; columns include ``first_rank``, the place (from 1) in the first-stage order."""
-    first: Slate
-    """The first-stage order: merged sources, or the caller's candidates as given."""
-    history: History
-    trace: tuple[StageTrace, ...]
-    version: str
-    excluded_seen: bool
+LEAST_SHOWN = 200
+"""Candidates of a request of which nothing is known."""
 
 
 @dataclass
@@ -79,12 +71,14 @@ class Engine:
     """Texts to vectors in the items' space; None when the items have no text."""
     contexts: Contexts = NO_CONTEXTS
     """What is known of moments."""
+    recall: Recall = field(default_factory=Recall, init=False, repr=False)  # of this store alone
 
     def __post_init__(self) -> None:
         self._score_sources = check_needs(self.catalogue.names, self.sources, self.stages)
         check_signals(self.stages, self.sources, self.catalogue, self.contexts)
         wanted = {name for bound in self.stages for name in bound.run.needs}
         self._facts = frozenset(wanted & (self.catalogue.names | {SIGNALS})) | {"row"}
+        self._citing = citing(self.sources, self.stages)
         # Only stages with a deadline run beside the caller; the pool makes its threads when they are first needed.
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="stage")
 
@@ -111,22 +105,8 @@ class Engine:
             ArtifactError: A file is missing or damaged; says which.
             ConfigError: The pipeline names something that is not installed, or a column that nothing supplies.
         """
-        folder = Path(path)
-        manifest = artifacts.check(folder)
-        config = PipelineConfig.read(folder / "pipeline.toml")
-        catalogue = Catalogue.open(folder / "catalogue")
-
-        def bind(key: str, step: Step) -> Bound:
-            kind = registry.component(step.name)
-            settings = settings_of(kind.Config, step.settings, where=step.name)
-            return Bound(key, step, kind.open(settings, catalogue, folder / key))
-
-        sources = tuple(bind(key, step) for key, step in keyed(config.retrieve))
-        stages = tuple(bind(key, step) for key, step in keyed(config.stage))
-        people = Interactions.open(folder / "people")
-        encoder = Meaning.open(folder / "encoder") if (folder / "encoder").is_dir() else None
-        contexts, store = Contexts.open(folder / "context"), open_store(state)
-        return cls(config, catalogue, people, sources, as_stages(stages), manifest, store, encoder, contexts)
+        stored = read_model(Path(path))
+        return cls(**stored, store=open_store(state))
 
     def save(self, path: Path | str) -> None:
         """
@@ -135,17 +115,7 @@ class Engine:
         Raises:
             UnavailableError: The disk refuses; the old model stands.
         """
-        with artifacts.writing(Path(path), self.manifest) as folder:
-            self.config.write(folder / "pipeline.toml")
-            self.catalogue.save(folder / "catalogue")
-            self.people.save(folder / "people")
-            self.contexts.save(folder / "context")
-            if isinstance(self.encoder, Meaning):
-                self.encoder.save(folder / "encoder")
-            for bound in (*self.sources, *self.stages):
-                owner = bound.run.source if isinstance(bound.run, Rescore) else bound.run
-                if hasattr(owner, "save"):
-                    owner.save(folder / bound.key)
+        write_model(self, Path(path))
 
     def rank(self, **fields: Any) -> Slate:
         """
@@ -173,14 +143,32 @@ class Engine:
 
     def history(self, user_id: str, *, until: float | None = None) -> History:
         """All that is known of a person up to ``until``, oldest first: from the fit, and since."""
-        known = None if self.store.erased(user_id) else self.people.history(user_id, self.catalogue)
-        later = self._place(History.of(self.store.history(user_id, limit=1000)))
-        joined = later if known is None else known.join(later)
-        return joined if until is None else joined.take(joined.times <= until)
+        return past_of(self.people, self.catalogue, user_id, self.store.person(user_id, NEWEST), until)
 
-    def answer(self, request: Request) -> Answer:
+    def erase(self, user_id: str) -> int:
+        """Forget what the store, and this process, keep of a person; the number of events that went."""
+        return self.recall.erase(self.store, user_id)
+
+    def explain(self, *, item_id: str | None = None, **fields: Any) -> Explained:
+        """
+        Why a list is as it is: what each source, step and event of the history adds to each item's place.
+
+        Args:
+            item_id: The item to explain, on the list or not; None explains the whole list.
+            fields: Those of ``Request``.
+
+        Cost: some 40 rankings; ``pipeline.explain`` says for what.
+        """
+        return explain(self, request_of(fields), item_id)
+
+    def answer(self, request: Request, *, spare: frozenset[str] = frozenset(), watch: Watch | None = None) -> Answer:
         """
         Rank, with the trace of what happened.
+
+        Args:
+            request: Who asks, and for what.
+            spare: Stages, by key, to do without, because many ask at once: the order that came in stands.
+            watch: Told of the slate after ``hydrate`` and after each stage, by its key, with the resolved request.
 
         Raises:
             RequestError: The request names nobody and nothing, ``k`` or ``candidates`` are out of range, or ``blend``
@@ -190,22 +178,30 @@ class Engine:
         self.contexts.check(request)
         trace: list[StageTrace] = []
         with timed(trace, "person") as count:
-            request, seen_out = self._resolve(request)
+            request, seen_out, stale = self._resolve(request)
             count(0, len(request.past))
+        trace[0] = replace(trace[0], skipped=stale)
         with timed(trace, "retrieve") as count:
             first, failed = self._given(request) if request.candidates is not None else self._retrieve(request)
             first = first.add(first_rank=np.arange(1, len(first) + 1))
             count(0, len(first))
         trace += failed
         with timed(trace, "hydrate") as count:
-            slate, failed = hydrate(request, first, self._score_sources, self.catalogue, self._facts, self.contexts)
+            slate, failed = hydrate(
+                request, first, self._score_sources, self.catalogue, self._without(spare), self.contexts
+            )
             count(len(slate), len(slate))
         trace += failed
+        if watch is not None:
+            watch("hydrate", request, slate)
         for bound in self.stages:
-            slate = run_stage(bound, request, slate, trace=trace, pool=self._pool)
+            slate = with_carried(request, slate, bound, self._citing)
+            slate = run_stage(bound, request, slate, trace=trace, pool=self._pool, spared=bound.key in spare)
+            if watch is not None:
+                watch(bound.key, request, slate)
         return Answer(
             request.request_id,
-            slate.take(np.arange(len(slate))[: request.k]),
+            slate.take(slice(request.k)),
             first,
             request.past,
             tuple(trace),
@@ -215,7 +211,7 @@ class Engine:
 
     def candidates(self, request: Request) -> Slate:
         """What stages would get, with every source's scores and all signals: what their fits learn from."""
-        request, _ = self._resolve(request)
+        request, _, _ = self._resolve(request)
         first, _ = self._given(request) if request.candidates is not None else self._retrieve(request)
         return hydrate(request, first, self.sources, self.catalogue, self._facts | {SIGNALS}, self.contexts)[0]
 
@@ -244,15 +240,17 @@ class Engine:
             if len(found) and found.scores[0] > 0:
                 return found
         merged, _ = self._retrieve(alone)
-        return merged.take(np.arange(len(merged))[:k])  # there may be fewer than k
+        return merged.take(slice(k))
 
-    def _resolve(self, request: Request) -> tuple[Request, bool]:
-        """The same request with its history, cut to its time, and without what must not be shown."""
+    def _resolve(self, request: Request) -> tuple[Request, bool, str | None]:
+        """The same request with its history, cut to its time, and without what must not be shown; why it is stale."""
+        stale = None
         if request.history is not None:
             past = self._place(request.history)
             past = past if request.time is None else past.take(past.times <= request.time)
         elif request.user_id is not None:
-            past = self.history(request.user_id, until=request.time)
+            person, stale = self.recall.read(self.store, request.user_id)
+            past = past_of(self.people, self.catalogue, request.user_id, person, request.time)
         else:
             past = request.past
         cache: dict[object, Column] = {}  # never the caller's: the same request may be asked again, knowing more
@@ -260,7 +258,8 @@ class Engine:
             cache[QUERY] = self.encoder.encode([request.query])[0]
         default = self.config.exclude_seen is not False and request.candidates is None
         exclude = default if request.exclude_seen is None else request.exclude_seen
-        excluded = np.unique(past.rows[past.rows >= 0]) if exclude else NO_ROWS
+        seen = past.rows[past.rows >= 0] if exclude else NO_ROWS
+        excluded = np.unique(np.concatenate([request.excluded, seen]))
         candidates = request.candidates
         if candidates is not None:
             open_items = dict.fromkeys(candidates)  # each once, in the caller's order
@@ -268,7 +267,12 @@ class Engine:
                 open_items.pop(item_id, None)
             candidates = tuple(open_items)
         past = past.take(slice(-self.config.max_history, None))
-        return replace(request, history=past, excluded=excluded, candidates=candidates, cache=cache), exclude
+        return replace(request, history=past, excluded=excluded, candidates=candidates, cache=cache), exclude, stale
+
+    def _without(self, spare: frozenset[str]) -> frozenset[str]:
+        """Facts to hydrate: signals cost more than all others, and nobody reads them when who would is spared."""
+        read = any(SIGNALS in bound.run.needs for bound in self.stages if bound.key not in spare)
+        return self._facts if read else self._facts - {SIGNALS}
 
     def _place(self, history: History) -> History:
         return history.place(self.catalogue.rows(history.item_ids))
@@ -289,4 +293,8 @@ class Engine:
                 log.warning("source failed: %s: %s", bound.key, error)
                 failed.append(StageTrace(bound.key, 0.0, 0, 0, f"failed: {type(error).__name__}"))
         rows, scores = reciprocal_rank_fusion(lists)
+        if not len(rows):
+            rows, order = unasked_order(self.catalogue, request.excluded, LEAST_SHOWN)
+            scores = np.linspace(1.0, 0.0, len(rows), dtype=np.float32)
+            failed.append(StageTrace(order, 0.0, 0, len(rows), "nothing is known of what is wanted"))
         return Slate(self.catalogue.item_ids[rows], scores, {"row": rows}), failed

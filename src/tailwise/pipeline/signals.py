@@ -19,13 +19,12 @@ from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import NO_CONTEXTS, Contexts
 from tailwise.pipeline.binding import Bound
 from tailwise.rank.fusion import standardised
-from tailwise.types import Column, Embedded, Floats, History, Request, Rows
+from tailwise.types import Column, Floats, History, Request, Rows
 
 NEAR = ("to the last", "to the last 5", "to the last 50", "to the nearest", "to the nearest of 10")
 LATELY, SHORT, RECENT = 50, 5, 10
 MOST_NUMBERS = 4
 """Number columns of the items that are compared with the person's past."""
-OWN = frozenset({"row", "popularity", "recent", "tail", "vector"})
 
 
 def signal_names(sources: Sequence[Bound], catalogue: Catalogue, contexts: Contexts = NO_CONTEXTS) -> tuple[str, ...]:
@@ -34,7 +33,7 @@ def signal_names(sources: Sequence[Bound], catalogue: Catalogue, contexts: Conte
     names += [f"{bound.step.name} {near}" for bound in _spaces(sources) for near in NEAR]
     names += ["popularity", "recent", "more popular than usual"]
     names += [f"{label} {span}" for label in catalogue.labels for span in ("shared", "shared lately")]
-    names += [f"{number} differs" for number in _numbers(catalogue)]
+    names += [f"{number} differs" for number in catalogue.numbers[:MOST_NUMBERS]]
     return (*names, "times had", "had lately", *contexts.names)
 
 
@@ -65,49 +64,45 @@ def signals(
     past = request.past
     liked = past.liked()
     parts = [standardised(scores)] if scores else []
-    parts += [nearness(bound.run.vectors, rows, liked) for bound in _spaces(sources)]
+    parts.append(nearness([bound.run.vectors for bound in _spaces(sources)], rows, liked))
     parts.append(_popularity(rows, liked, catalogue))
     parts += [
         _shared(catalogue.at(rows, {label})[label], catalogue.at(liked, {label})[label]) for label in catalogue.labels
     ]
-    parts += [_differs(name, rows, liked, catalogue) for name in _numbers(catalogue)]
+    parts += [_differs(name, rows, liked, catalogue) for name in catalogue.numbers[:MOST_NUMBERS]]
     parts += [_had(rows, past), contexts.signals(request, rows)]
-    return np.nan_to_num(np.concatenate(parts, axis=1).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    found = np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+    found[~np.isfinite(found)] = 0.0
+    return found
 
 
-def nearness(vectors: Floats, rows: Rows, liked: Rows) -> Floats:
+def nearness(spaces: Sequence[Floats], rows: Rows, liked: Rows) -> Floats:
     """
     Cosines of candidates to what was liked lately: the last item, means of 5 and 50, the nearest of 50 and of 10.
 
     Args:
-        vectors: (M, D) unit rows, zeros where an item has none.
+        spaces: S of (M, D) unit rows, zeros where an item has none; each has a width of its own.
         rows: (N,) candidates, -1 unknown.
         liked: (H,) oldest first; the newest ``LATELY`` are looked at.
 
     Returns:
-        (N, 5) float32; zeros without a history, and for unknown items.
+        (N, 5 S) float32, five of each space; zeros without a history, and for unknown items.
     """
+    out = np.zeros((len(rows), len(spaces), len(NEAR)), np.float32)
     lately = liked[-LATELY:]
-    if not len(lately):
-        return np.zeros((len(rows), len(NEAR)), np.float32)
-    cosines = np.where(rows[:, None] >= 0, vectors[rows] @ vectors[lately].T, np.float32(0.0))  # (N, ≤ 50)
-    short, recent = cosines[:, -SHORT:], cosines[:, -RECENT:]
-    kinds = (cosines[:, -1], short.mean(1), cosines.mean(1), cosines.max(1), recent.max(1))
-    return np.stack(kinds, axis=1).astype(np.float32)
+    if not len(lately) or not spaces:
+        return out.reshape(len(rows), -1)
+    cosines = np.stack([vectors[rows] @ vectors[lately].T for vectors in spaces], axis=1)  # (N, S, ≤ 50)
+    short, recent = cosines[..., -SHORT:], cosines[..., -RECENT:]
+    kinds = (cosines[..., -1], short.mean(-1), cosines.mean(-1), cosines.max(-1), recent.max(-1))
+    for place, kind in enumerate(kinds):
+        out[..., place] = kind
+    out[rows < 0] = 0.0
+    return out.reshape(len(rows), -1)
 
 
 def _spaces(sources: Sequence[Bound]) -> list[Bound]:
-    return [bound for bound in sources if isinstance(bound.run, Embedded)]
-
-
-def _numbers(catalogue: Catalogue) -> list[str]:
-    """Number columns of the items file, by name."""
-    return [name for name in sorted(catalogue.names - OWN) if _is_number(catalogue, name)][:MOST_NUMBERS]
-
-
-def _is_number(catalogue: Catalogue, name: str) -> bool:
-    column = catalogue.at(np.array([-1]), {name})[name]
-    return bool(column.ndim == 1 and column.dtype.kind == "f")
+    return [bound for bound in sources if bound.embedded]
 
 
 def _popularity(rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:
@@ -141,13 +136,8 @@ def _differs(name: str, rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats
 
 def _had(rows: Rows, past: History) -> Floats:
     """(N, 2) the log of how often the person had an item before, and 1 / (1 + events since the last time)."""
-    known = past.rows >= 0
-    if not known.any():
-        return np.zeros((len(rows), 2), np.float32)
-    items, inverse, times = np.unique(past.rows[known], return_inverse=True, return_counts=True)
-    newest = np.zeros(len(items), np.int64)
-    np.maximum.at(newest, inverse, np.flatnonzero(known))
-    place = np.minimum(np.searchsorted(items, rows), len(items) - 1)
-    there = items[place] == rows
-    lately = 1.0 / (len(past) - newest[place])
-    return np.where(there[:, None], np.stack([np.log1p(times[place]), lately], axis=1), 0.0).astype(np.float32)
+    out = np.zeros((len(rows), 2), np.float32)
+    there, ago = np.nonzero((rows[:, None] == past.rows[::-1]) & (rows >= 0)[:, None])  # newest first
+    out[:, 0] = np.log1p(np.bincount(there, minlength=len(rows)))
+    out[there[::-1], 1] = 1.0 / (1.0 + ago[::-1])  # of several, the newest is written last
+    return out

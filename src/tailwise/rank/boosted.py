@@ -106,7 +106,7 @@ class Boosted:
     def __call__(self, request: Request, slate: Slate) -> Slate:
         if not self._members or len(slate) < 2 or not past_speaks(request):
             return slate
-        signals, base = inputs_of(slate.take(np.arange(min(self.config.depth, len(slate)))))
+        signals, base = inputs_of(slate.take(slice(self.config.depth)))
         table = columns_of(signals, base)
         judged = [worth * base + predicted(own, table) for own, worth in zip(self._members, self._worth, strict=True)]
         return with_best_moved(slate, np.mean(judged, axis=0, dtype=np.float32))

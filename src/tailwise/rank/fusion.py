@@ -14,7 +14,11 @@ from tailwise.errors import ArtifactError
 from tailwise.types import QUERY, Column, Facts, Floats, Request, Slate
 
 TEXT = "text"
-"""The source that compares items with a query."""
+WORDS = "words"
+ASKED = (TEXT, WORDS)
+"""The sources that compare items with a query."""
+NOTHING = 1e-9
+"""A deviation below it says that a source finds all items alike."""
 
 
 class FusionConfig(Closed):
@@ -25,8 +29,8 @@ class FusionConfig(Closed):
     people: Annotated[int, Field(ge=1)] = 3_000
     """At most so many cases of held-out people teach it."""
     query: Annotated[float, Field(ge=0)] = 3.0
-    """What a request's query weighs, through the source ``text``, in multiples of the largest weight that was learned:
-    logs of what people did next say nothing of what a query asks for."""
+    """What a request's query weighs, through the sources ``text`` and ``words`` each, in multiples of the largest
+    weight that was learned: logs of what people did next say nothing of what a query asks for."""
 
 
 class Fusion:
@@ -47,8 +51,9 @@ class Fusion:
         self._columns = [f"score_{name}" for name in weights]
         self._weights = np.array(list(weights.values()), np.float32)  # (S,)
         self._asked = self._weights.copy()  # what counts when there is a query
-        if TEXT in weights:
-            self._asked[list(weights).index(TEXT)] = config.query * self._weights.max(initial=0.0)
+        for place, name in enumerate(weights):
+            if name in ASKED:
+                self._asked[place] = config.query * self._weights.max(initial=0.0)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -74,11 +79,30 @@ class Fusion:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "fusion.json").write_text(json.dumps(self.weights, indent=2), encoding="utf-8")
 
+    def weights_for(self, request: Request) -> Floats:
+        """(S,) what each source weighs for a request: text weighs more where there is a query."""
+        return self._asked if QUERY in request.cache else self._weights
+
+    def parts(self, request: Request, slate: Slate) -> tuple[Floats, Floats]:
+        """
+        What the scores are made of.
+
+        Returns:
+            (N, S) what each source adds to each score: they add up to it, but where no source knows an item, which
+            comes last and has zeros; and (S,) what a unit of each source's own score is worth.
+        """
+        columns = [slate.columns[name] for name in self._columns]
+        weights = self.weights_for(request)
+        known = np.isfinite(np.stack(columns, axis=1)).any(axis=1, keepdims=True)
+        parts: Floats = np.where(known, standardised(columns) * weights, np.float32(0.0))
+        deviation = centred(columns).std(axis=0)
+        return parts, np.divide(weights, deviation, out=np.zeros_like(weights), where=deviation > NOTHING)
+
     def __call__(self, request: Request, slate: Slate) -> Slate:
         if not len(slate):
             return slate
         columns = [slate.columns[name] for name in self._columns]
-        scores = standardised(columns) @ (self._asked if QUERY in request.cache else self._weights)  # (N,)
+        scores = standardised(columns) @ self.weights_for(request)  # (N,)
         known = np.isfinite(columns).any(axis=0)
         if known.any() and not known.all():
             # Of some items no source knows anything; a source with one item to tell of would call them its equals.
@@ -97,11 +121,19 @@ def standardised(columns: list[Column]) -> Floats:
     Returns:
         (N, S) float32.
     """
-    scores = np.stack(columns, axis=1).astype(np.float32)  # (N, S)
-    known = np.isfinite(scores)
-    lowest = np.where(known, scores, np.inf).min(axis=0)
-    filled = np.where(known, scores, np.where(np.isfinite(lowest), lowest, 0.0))
-    centred = filled - filled.mean(axis=0)
-    deviation = centred.std(axis=0)
-    scaled: Floats = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-9)
+    middle = centred(columns)
+    deviation = middle.std(axis=0)  # of what is left: were all alike, that is rounding, and alike as well
+    scale = np.divide(np.float32(1.0), deviation, out=np.zeros_like(deviation), where=deviation > NOTHING)
+    scaled: Floats = middle * scale
     return scaled
+
+
+def centred(columns: list[Column]) -> Floats:
+    """Scores of several sources with mean 0, and what is not known as low as the lowest, (N, S)."""
+    scores = np.array(columns, np.float32)  # (S, N)
+    known = np.isfinite(scores)
+    if not known.all():
+        lowest = np.where(known, scores, np.inf).min(axis=1, keepdims=True)
+        scores = np.where(known, scores, np.where(np.isfinite(lowest), lowest, np.float32(0.0)))
+    middle: Floats = scores - scores.mean(axis=1, keepdims=True)
+    return middle.T

@@ -18,7 +18,7 @@ from tailwise.data.scores import best_slate, unit_rows
 from tailwise.errors import ArtifactError
 from tailwise.nets.session import open_session
 from tailwise.nets.settings import LoopConfig, SequenceShape
-from tailwise.types import AGAINST, Facts, Floats, Ids, Request, Rows, Slate
+from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
 NET = "net."
 """What the names of the network's weights begin with, in a model folder."""
@@ -136,6 +136,10 @@ class SequenceScorer:
         kept = {NET + name: array for name, array in weights.items() if name != ITEMS}
         save_arrays(folder / "sequence.safetensors", table=self.table, **kept)
 
+    def with_table(self, table: Floats, item_ids: Ids) -> Self:
+        """The same network over another item table, (M, D)."""
+        return type(self)(self.config, table, self._onnx, item_ids, self.trained)
+
     def __call__(self, request: Request, k: int) -> Slate:
         vector = self.person(request)
         scores = np.where(self._known & bool(vector.any()), self.table @ vector, np.float32("nan"))
@@ -159,7 +163,7 @@ class SequenceScorer:
             if len(liked):
                 given: dict[str, NDArray[Any]] = {"vectors": self.table[liked][None]}
                 if self.config.shape.time_gaps:
-                    own = np.array([event not in AGAINST for event in past.events], bool) & (past.rows >= 0)
+                    own = past.speaks_for & (past.rows >= 0)
                     given["gaps"] = gap_buckets(past.times[own])[None, -len(liked) :]
                 (out,) = self._session.run(None, given)
                 request.cache[self] = out[0]

@@ -79,5 +79,6 @@ class Exposure:
     def __call__(self, request: Request, slate: Slate) -> Slate:
         """The slate with its tail share, and ``propensity`` (N,) float32: the chance of each item's place, here 1."""
         share = self.config.tail_share if request.tail_share is None else request.tail_share
-        order = tail_order(slate.columns["tail"], share=share, k=request.k)
-        return slate.take(order).add(propensity=np.ones(len(slate), np.float32))
+        if share:
+            slate = slate.take(tail_order(slate.columns["tail"], share=share, k=request.k))
+        return slate.add(propensity=np.ones(len(slate), np.float32))

@@ -1,41 +1,48 @@
 """
-Reasons: why each item of the answer is there, in a few words.
+Reasons: why each item of the answer is there, in a few words, in the language of who reads.
 
-Only what will be shown is explained, by what is true of it: a rule that acted on it, the nearest item the person liked,
-labels it shares with what they liked lately, its popularity now, its place in the long tail. Not how the models weigh
-these: that is another question.
+Only what will be shown is explained, by what is true of it. A rule that acted on it; the item of the history that
+carried most of its score, and without which that score falls; what a knowledge graph links both to; the nearest item
+that the person liked; labels it shares with what they liked lately; its popularity now; its place in the long tail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field
 
 from tailwise.config import Closed
+from tailwise.data.interactions import Training
+from tailwise.nets.questions import BackendConfig
 from tailwise.rerank.diversity import unit_rows
-from tailwise.types import AGAINST, Column, Facts, Ids, Request, Slate
+from tailwise.rerank.paths import Paths
+from tailwise.rerank.phrases import LOCALE, language_of, sentence
+from tailwise.types import QUERY, Column, Facts, Ids, Request, Rows, Slate
 
-Reason = dict[str, str]
+Reason = dict[str, Any]
 
-POPULAR: Reason = {"kind": "popular", "text": "Popular now"}
-TAIL: Reason = {"kind": "tail", "text": "From the long tail"}
-FITS: Reason = {"kind": "score", "text": "Fits your history"}
-LIKED_BY_MANY: Reason = {"kind": "popular", "text": "Liked by many"}
-
+CARRIED = "carried"
+"""The column of which event of the history carried most of an item's score, by its place; -1 where none did."""
 POPULAR_NOW = 0.95
 """Quantile of recent popularity from which an item counts as popular now."""
+LATELY = 50
+"""Newest liked events that paths of a graph lead to."""
 MOST_LABELS = 3
 """Shared labels that are named; more make no better sentence."""
+GRAPH = "graph"
+"""Key of a fit's memo under which the data folder's graph lies."""
 
 
 class Reasons:
     """Annotates the first ``request.k`` items with reasons; changes neither order nor scores."""
 
     gives = frozenset({"reasons"})
+    uses = frozenset({CARRIED, "fired"})
+    """Columns that it reads where they are."""
 
     class Config(Closed):
         """Settings of the reasons stage."""
@@ -46,52 +53,98 @@ class Reasons:
         """Least cosine to call items similar; whitened vectors of unrelated items lie around 0, give or take 0.1."""
         latest: Annotated[int, Field(ge=1)] = 3
         """Liked items of the history that count as the latest."""
+        phrase: BackendConfig | None = None
+        """A language model that puts reasons into words for ``POST /v1/explain``, as the stage ``listwise`` names one;
+        None: nobody does. What it says is checked, and the plain sentence stands where it fails."""
+        phrase_ms: Annotated[float, Field(gt=0, le=600_000)] = 5_000.0
+        """After which no further item is phrased, in milliseconds."""
 
-    def __init__(self, config: Config, facts: Facts) -> None:
+    def __init__(self, config: Config, facts: Facts, paths: Paths | None = None) -> None:
         self.config = config
+        self.paths = paths
         self._facts = facts
         self._labels: Mapping[str, tuple[str, ...]] = getattr(facts, "labels", {})
         self.needs = frozenset({"vector", *self._labels}) | (facts.names & {"recent", "tail"})
+        self._events = _any_events(facts)
 
     @classmethod
-    def open(cls, config: Config, facts: Facts, folder: Path) -> Self:  # noqa: ARG003  nothing is stored
-        """Build from settings and what is known of the items of a history."""
-        return cls(config, facts)
+    def fit(cls, config: Config, training: Training) -> Self:
+        """Keep of the data's graph what links items."""
+        catalogue, graph = training.catalogue, training.memo.get(GRAPH)
+        paths = None if graph is None else Paths.of(graph, catalogue.rows, len(catalogue))
+        return cls(config, catalogue, paths or None)
+
+    @classmethod
+    def open(cls, config: Config, facts: Facts, folder: Path) -> Self:
+        """
+        Build from settings, what is known of the items of a history, and the links that ``save`` wrote.
+
+        Raises:
+            ArtifactError: The links are damaged.
+        """
+        return cls(config, facts, Paths.open(folder))
+
+    def save(self, folder: Path) -> None:
+        """Write the links of the graph, where there are any."""
+        if self.paths is not None:
+            self.paths.save(folder)
 
     def __call__(self, request: Request, slate: Slate) -> Slate:
         """
         The slate with ``reasons`` (N,): a tuple of dicts for each of the first ``request.k`` rows, () below.
 
-        Each dict has ``kind`` and ``text``, ``similar`` also ``item_id``. In order of preference the kinds are rule,
-        similar, shared and popular; only where none of them holds tail, else score, or popular for a stranger.
+        Each dict has ``kind`` and ``text``, and what the text names; where that is an item, its ``item_id``. In order
+        of preference the kinds are rule, history, path, similar, shared and popular; only where none of them holds
+        tail, else query, score, or liked for a stranger; and listed where nobody has done anything yet.
 
-        Cost: O(k H D) for a history of H: some 0.1 ms for 10 items and 50 events beside what the facts take.
+        Cost: O(k H D) for a history of H: some 0.2 ms for 10 items and 50 events beside what the facts take.
         """
-        top = slate.take(np.arange(min(request.k, len(slate))))
-        liked = request.past.item_ids[[event not in AGAINST for event in request.past.events]]  # (L,) oldest first
-        columns = [_rules(top), *(self._personal(top, liked) if len(liked) else []), _popular(top)]
-        tail = top.columns.get("tail", np.zeros(len(top), bool))
-        last = FITS if len(liked) else LIKED_BY_MANY
+        top = slate.take(slice(request.k))
+        language = language_of(request.context.get(LOCALE))
+        liked = request.past.speaks_for
+        columns = [_rules(top), *(self._personal(request, top, liked, language) if liked.any() else []), _popular(top)]
+        tail = top.columns.get("tail", np.zeros(len(top), bool)) & self._events
+        last = "score" if liked.any() else "liked" if self._events else "listed"
+        columns.append(_asked(request, top, self.config.similar))
         reasons = np.empty(len(slate), object)
         reasons.fill(())
         for row, (found, is_tail) in enumerate(zip(zip(*columns, strict=True), tail, strict=True)):
-            known = tuple(reason for reason in found if reason is not None)
-            reasons[row] = known[: self.config.most] or (TAIL if is_tail else last,)
+            known = _distinct(found)[: self.config.most] or [{"kind": "tail" if is_tail else last}]
+            reasons[row] = tuple({**reason, "text": sentence(reason, language)} for reason in known)
         return slate.add(reasons=reasons)
 
-    def _personal(self, top: Slate, liked: Ids) -> list[list[Reason | None]]:
+    def _personal(self, request: Request, top: Slate, liked: Column, language: str) -> list[list[Reason | None]]:
         """Reasons in what the person liked."""
-        past = self._facts.columns(liked, frozenset({"vector", "title", *self._labels}) & self._facts.names)
-        names = past.get("title", liked)
-        similar: list[Reason | None] = [None] * len(top)
-        cosine = unit_rows(top.columns["vector"]) @ unit_rows(past["vector"]).T  # (k, L)
+        past = request.past.take(liked)
+        own_title = f"title_{language}"
+        wanted = frozenset({"vector", "title", own_title, *self._labels}) & self._facts.names
+        facts = self._facts.columns(past.item_ids, wanted)
+        titles = [facts[name] for name in (own_title, "title") if name in facts]
+
+        def cited(kind: str, place: int, **more: str) -> Reason:
+            own = past.item_ids[place]
+            name = next((column[place] for column in titles if isinstance(column[place], str) and column[place]), own)
+            return {"kind": kind, "item_id": own, "name": name, **more}
+
+        history: list[Reason | None] = [None] * len(top)
+        place_of = np.cumsum(liked) - 1  # from all events to the liked ones
+        for row, event in enumerate(top.columns.get(CARRIED, ())):
+            if event >= 0:
+                history[row] = cited("history", place_of[event])
+        found = [history]
+        if self.paths is not None and "row" in top.columns:
+            start = max(len(past) - LATELY, 0)
+            shared = self.paths.shared(top.columns["row"], past.rows[start:])
+            found.append([p and cited("path", start + p[0], relation=p[1], entity=p[2]) for p in shared])
+        similar = [None if place < 0 else cited("similar", place) for place in self._nearest(top, past.item_ids, facts)]
+        return [*found, similar, self._shared(top, facts)]
+
+    def _nearest(self, top: Slate, liked: Ids, facts: Mapping[str, Column]) -> Rows:
+        """(k,) the place of the nearest liked item; -1 where none is near."""
+        cosine = unit_rows(top.columns["vector"]) @ unit_rows(facts["vector"]).T  # (k, L)
         cosine[top.item_ids[:, None] == liked] = -np.inf  # an item is no reason for itself
         nearest = cosine.argmax(axis=1)  # (k,)
-        for row in np.flatnonzero(cosine[np.arange(len(top)), nearest] >= self.config.similar):
-            item_id, name = liked[nearest[row]], names[nearest[row]]
-            text = f"Because of {name if isinstance(name, str) and name else item_id}"
-            similar[row] = {"kind": "similar", "item_id": item_id, "text": text}
-        return [similar, self._shared(top, past)]
+        return np.where(cosine[np.arange(len(top)), nearest] >= self.config.similar, nearest, -1)
 
     def _shared(self, top: Slate, past: Mapping[str, Column]) -> list[Reason | None]:
         """Labels in common with the latest."""
@@ -100,17 +153,36 @@ class Reasons:
             both = top.columns[name] & past[name][-self.config.latest :].any(axis=0)  # (k, G)
             for row, label in np.argwhere(both):
                 shared[row].append(labels[label])
-        return [
-            {"kind": "shared", "text": f"Shares {', '.join(names[:MOST_LABELS])} with your latest"} if names else None
-            for names in shared
-        ]
+        return [{"kind": "shared", "labels": names[:MOST_LABELS]} if names else None for names in shared]
+
+
+def _distinct(found: tuple[Reason | None, ...]) -> list[Reason]:
+    """The reasons that are there; to call an item similar that is cited already says nothing new."""
+    known = [reason for reason in found if reason is not None]
+    cited = {reason["item_id"] for reason in known if reason["kind"] in {"history", "path"}}
+    return [reason for reason in known if reason["kind"] != "similar" or reason["item_id"] not in cited]
+
+
+def _any_events(facts: Facts) -> bool:
+    """Whether anybody has done anything, so that it means something to be popular or not."""
+    if "popularity" not in facts.names:
+        return True
+    return bool(np.nan_to_num(facts.columns(facts.item_ids, frozenset({"popularity"}))["popularity"]).any())
+
+
+def _asked(request: Request, top: Slate, similar: float) -> list[Reason | None]:
+    """What is near to the query in meaning."""
+    if QUERY not in request.cache:
+        return [None] * len(top)
+    cosine = unit_rows(top.columns["vector"]) @ request.cache[QUERY]  # (k,)
+    return [{"kind": "query"} if near else None for near in cosine >= similar]
 
 
 def _rules(top: Slate) -> list[Reason | None]:
     fired = top.columns.get("fired", [()] * len(top))
-    return [{"kind": "rule", "text": f"Rule: {', '.join(names)}"} if names else None for names in fired]
+    return [{"kind": "rule", "rules": list(names)} if names else None for names in fired]
 
 
 def _popular(top: Slate) -> list[Reason | None]:
     recent = top.columns.get("recent", np.zeros(len(top)))
-    return [POPULAR if popular else None for popular in recent >= POPULAR_NOW]
+    return [{"kind": "popular"} if popular else None for popular in recent >= POPULAR_NOW]

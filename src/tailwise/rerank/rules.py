@@ -219,6 +219,8 @@ class Rules:
             slate = slate.take(np.flatnonzero(np.logical_and.reduce(filters)))
         order, fired = np.arange(len(slate)), np.empty(len(slate), object)
         fired.fill(())
+        if not live:
+            return slate.add(fired=fired)
         order = self._boosted([rule for rule in live if isinstance(rule, Boost)], slate, order, fired)
         order = self._capped([rule for rule in live if isinstance(rule, Cap)], slate, order, fired, request.k)
         order = self._pinned([rule for rule in live if isinstance(rule, Pin)], slate, order, fired)

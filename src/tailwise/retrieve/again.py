@@ -61,6 +61,10 @@ class Again:
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)
 
+    def contributions(self, request: Request, rows: Rows) -> Floats:
+        """What each event adds to each row's score, (N, H)."""
+        return self._weights.contributions(request.past, self.config.decay or 0.0, rows)
+
     def _all(self, request: Request) -> Floats:
         """(M,) 0 for what was never had, below 0 what was disliked, NaN throughout for a stranger."""
         if self not in request.cache:

@@ -18,6 +18,8 @@ from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
 SURE, LEAST = 2_000, 3
 """Items that take part whatever is known of them, and the events that any further one needs."""
+GRAM = "gram"
+"""Key of ``Training.memo`` for how many people liked both of two items, (M, M) sparse, where it was counted already."""
 
 
 class EaseConfig(Closed):
@@ -54,7 +56,11 @@ class Ease:
         """
         training.report("ease", 0, 1)
         chosen = most_liked(training.interactions, config.most_items)
-        dense = ease_weights(liked_matrix(training.interactions)[:, chosen], config.regularisation)
+        counted = training.memo.get(GRAM)
+        if counted is None:
+            dense = ease_weights(liked_matrix(training.interactions)[:, chosen], config.regularisation)
+        else:
+            dense = weights_of_gram(counted[chosen][:, chosen], config.regularisation)
         weights = PairWeights(dense, chosen=chosen, n_items=training.interactions.n_items)
         if config.decay is None:  # on whole rows, which add up faster
             config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
@@ -76,6 +82,10 @@ class Ease:
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)
+
+    def contributions(self, request: Request, rows: Rows) -> Floats:
+        """What each event adds to each row's score, (N, H)."""
+        return self.weights.contributions(request.past, self.config.decay or 0.0, rows)
 
     def _all(self, request: Request) -> Floats:
         if self not in request.cache:
@@ -135,6 +145,10 @@ class ItemKnn:
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)
 
+    def contributions(self, request: Request, rows: Rows) -> Floats:
+        """What each event adds to each row's score, (N, H)."""
+        return self.weights.contributions(request.past, self.config.decay or 0.0, rows)
+
     def _all(self, request: Request) -> Floats:
         if self not in request.cache:
             request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
@@ -154,10 +168,15 @@ def ease_weights(matrix: Any, regularisation: float) -> Floats:
 
     Cost: O(M³) time; O(M²) memory, in float32 above 5,000 items.
     """
+    return weights_of_gram(matrix.T @ matrix, regularisation)
+
+
+def weights_of_gram(counts: Any, regularisation: float) -> Floats:
+    """The same from how many people liked both of two items, (M, M) sparse."""
     from scipy.linalg import lapack
 
-    dtype = np.float64 if matrix.shape[1] <= 5_000 else np.float32
-    gram: NDArray[Any] = np.asarray((matrix.T @ matrix).toarray(), dtype)
+    dtype = np.float64 if counts.shape[1] <= 5_000 else np.float32
+    gram: NDArray[Any] = np.asarray(counts.toarray(), dtype)
     np.fill_diagonal(gram, np.diagonal(gram) + regularisation)
     potrf, potri = (lapack.dpotrf, lapack.dpotri) if dtype is np.float64 else (lapack.spotrf, lapack.spotri)
     factor, failed = potrf(gram.T, lower=False, overwrite_a=True)  # symmetric, and .T is how LAPACK stores it

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.data.interactions import Training
-from tailwise.types import AGAINST, NO_ROWS, Floats, History, Rows
+from tailwise.types import NO_ROWS, Floats, History, Rows
 
 DECAYS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """What a fit chooses from; 0 counts all moments alike, 1.6 hardly looks past the last one."""
@@ -22,16 +22,6 @@ AGAINST_WEIGHT = -0.5
 """Of an event that speaks against its item: it pulls similar items down, with less force than a liking pulls up."""
 
 
-def moments_ago(past: History) -> NDArray[np.int64]:
-    """
-    How many moments each event of a history lies before the newest, (H,): events at one time are one moment.
-
-    So a basket of twenty is one step back, and a log without times is one moment.
-    """
-    later = np.cumsum(np.diff(past.times, prepend=past.times[:1]) != 0)
-    return np.asarray(later.max(initial=0) - later)
-
-
 def history_weights(past: History, decay: float) -> Floats:
     """
     How much each event of a history counts, (H,).
@@ -39,9 +29,36 @@ def history_weights(past: History, decay: float) -> Floats:
     What is newest counts 1, each moment before it ``exp(-decay)`` of the next; dislikes count ``AGAINST_WEIGHT`` of
     that; events of unknown items count 0.
     """
-    against = np.logical_or.reduce([past.events == kind for kind in AGAINST])
-    weights = np.where(against, AGAINST_WEIGHT, 1.0) * np.exp(-decay * moments_ago(past))
-    return np.where(past.rows >= 0, weights, 0.0).astype(np.float32)
+    return np.asarray(undecayed(past) * np.exp(-decay * past.moments_ago), np.float32)
+
+
+def undecayed(past: History) -> NDArray[np.float64]:
+    """What each event would count were it the newest, (H,): 1, ``AGAINST_WEIGHT``, or 0 for an unknown item."""
+    return np.where(past.rows < 0, 0.0, np.where(past.speaks_for, 1.0, AGAINST_WEIGHT))
+
+
+def weights_without(past: History, decay: float, rows: Rows) -> tuple[Floats, Floats]:
+    """
+    ``history_weights`` had the person never met an item, for each of S items.
+
+    Where a moment goes with the item, all before it lie one moment less far back.
+
+    Returns:
+        (S, H) weights, 0 for the item's own events; and (S,) how many times as much all that is older would count.
+
+    >>> from tailwise.types import Event
+    >>> past = History.of([Event("", name, float(time)) for name, time in (("a", 0), ("b", 1), ("c", 1), ("d", 2))])
+    >>> weights, older = weights_without(past.place(np.arange(4)), np.log(2.0), np.array([3, 2]))
+    >>> weights.tolist(), older.tolist()
+    ([[0.5, 1.0, 1.0, 0.0], [0.25, 0.5, 0.0, 1.0]], [2.0, 1.0])
+    """
+    kept = past.rows != rows[:, None]  # (S, H)
+    begins = np.diff(past.times, prepend=-np.inf) != 0
+    there = np.logical_or.reduceat(kept, np.flatnonzero(begins), axis=1)  # (S, moments)
+    ago = there[:, ::-1].cumsum(axis=1)[:, ::-1] - there
+    fading = np.exp(-decay * ago)[:, np.cumsum(begins) - 1]
+    older = np.exp(decay * (there.shape[1] - there.sum(axis=1)))
+    return np.asarray(fading * (kept * undecayed(past)), np.float32), np.asarray(older, np.float32)
 
 
 def weights_by_decay(past: History) -> Floats:

@@ -106,19 +106,50 @@ class Als:
 
         Cost: O(S (H D² + D³)).
         """
-        last = len(past) - 1 - np.unique(past.rows[::-1], return_index=True)[1]
-        last = np.sort(last[past.rows[last] >= 0])
-        items, weights = self.items[past.rows[last]], weights[:, last]
-        sure = self.config.confidence * np.abs(weights)  # (S, H)
-        left = np.stack([self._gram + (items * (own - 1.0)[:, None]).T @ items for own in sure])  # (S, D, D)
-        right = (sure * (weights > 0)) @ items
+        last, left, counted = self._system(past, weights)
+        right = counted @ self.items[past.rows[last]]  # (S, D)
         return np.asarray(np.linalg.solve(left, right[:, :, None])[:, :, 0], np.float32)
+
+    def _system(self, past: History, weights: Floats) -> tuple[Rows, Floats, Floats]:
+        """
+        What folding in solves under each of S weightings.
+
+        Returns:
+            (L,) the last event of each known item, the left sides (S, D, D), and how much of its item's vector each of
+            these events adds to the right ones, (S, L).
+        """
+        last = len(past) - 1 - np.unique(past.rows[::-1], return_index=True)[1]
+        last = np.sort(last[past.rows[last] >= 0]).astype(np.int64)
+        items, weights = self.items[past.rows[last]], weights[:, last]
+        sure = self.config.confidence * np.abs(weights)  # (S, L)
+        left = np.stack([self._gram + (items * (own - 1.0)[:, None]).T @ items for own in sure])
+        return last, left, np.asarray(sure * (weights > 0), np.float32)
 
     def __call__(self, request: Request, k: int) -> Slate:
         return best_slate(self._all(request), k, request, self._item_ids)
 
     def scores(self, request: Request, rows: Rows) -> Floats:
-        return at_rows(self._all(request), rows)
+        if self in request.cache:
+            return at_rows(request.cache[self], rows)
+        person = self.person(request)
+        return np.where((rows >= 0) & bool(person.any()), self.items[rows] @ person, np.float32("nan"))
+
+    def contributions(self, request: Request, rows: Rows) -> Floats:
+        """
+        What each event adds to each row's score, (N, H), given how sure all of them make the model of the person.
+
+        Source: Hu, Koren & Volinsky, section 5: a score is a sum over what was liked, weighed by the inverse of the
+        system that folds the person in.
+        """
+        past = request.past
+        weights = history_weights(past, self.config.decay or 0.0)
+        last, left, counted = self._system(past, weights[None])
+        parts = np.zeros((len(rows), len(past)), np.float32)
+        if counted.any():
+            liked = self.items[past.rows[last]] * counted[0][:, None]  # (L, D)
+            own = self.items[rows] @ np.linalg.solve(left[0], liked.T)  # (N, L)
+            parts[:, last] = np.where((rows >= 0)[:, None], own, 0.0)
+        return parts
 
     def _all(self, request: Request) -> Floats:
         if self not in request.cache:

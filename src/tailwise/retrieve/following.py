@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -19,6 +19,10 @@ from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
 BLOCK = 100_000
 """Moments worked on at once, so that memory does not grow with the log."""
+STEPS = "steps"
+"""Key of ``Training.memo`` for the sums over all steps, where they were counted already."""
+Sums = tuple[Floats, Floats]
+"""(C, C) pasts with pasts, and pasts with what followed them."""
 
 
 class NextItemConfig(Closed):
@@ -63,7 +67,9 @@ class NextItem:
         """
         training.report("next_item", 0, 1)
         chosen = most_liked(training.interactions, config.most_items)
-        dense = next_weights(training.interactions, chosen, config)
+        counted: Counted | None = training.memo.get(STEPS)
+        sums = step_sums(training.interactions, chosen, config) if counted is None else counted(chosen, config)
+        dense = weights_of_sums(sums, config.regularisation)
         weights = PairWeights(dense, chosen=chosen, n_items=training.interactions.n_items)
         if config.decay is None:
             config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
@@ -86,18 +92,44 @@ class NextItem:
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._all(request), rows)
 
+    def contributions(self, request: Request, rows: Rows) -> Floats:
+        """What each event adds to each row's score, (N, H)."""
+        return self.weights.contributions(request.past, self.config.decay or 0.0, rows)
+
     def _all(self, request: Request) -> Floats:
         if self not in request.cache:
             request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
         return request.cache[self]
 
 
+Counted = Callable[[Rows, NextItemConfig], Sums]
+"""What ``step_sums`` gives of interactions that whoever counted knows."""
+
+
+def step_sums(interactions: Interactions, chosen: Rows, config: NextItemConfig) -> Sums:
+    """
+    What was before with itself, and with what followed, summed over all steps.
+
+    A step from a past ``z`` (its items, each moment counting ``exp(-memory)`` of the next) to a moment ``x`` counts
+    ``1 / sqrt(|z| |x|)``, so that neither long histories nor large baskets have all the say. Sums of different people
+    add up.
+
+    Args:
+        interactions: Whose liked events are the steps.
+        chosen: (C,) rows of the items that take part.
+        config: Settings.
+    """
+    count = len(chosen)
+    gram, ahead = np.zeros((count, count), np.float32), np.zeros((count, count), np.float32)
+    for before, after in _steps(interactions, chosen, config):
+        gram += (before.T @ before).toarray()
+        ahead += (before.T @ after).toarray()
+    return gram, ahead
+
+
 def next_weights(interactions: Interactions, chosen: Rows, config: NextItemConfig) -> Floats:
     """
     The weights that best rebuild each moment from the fading moments before it, by ridge regression.
-
-    A step from a past ``z`` (its items, each moment counting ``exp(-memory)`` of the next) to a moment ``x`` counts
-    ``1 / sqrt(|z| |x|)``, so that neither long histories nor large baskets have all the say.
 
     Args:
         interactions: Whose liked events are the steps.
@@ -107,16 +139,17 @@ def next_weights(interactions: Interactions, chosen: Rows, config: NextItemConfi
     Returns:
         (C, C) float32, from an item to what follows it; zeros when nobody has two moments.
     """
+    return weights_of_sums(step_sums(interactions, chosen, config), config.regularisation)
+
+
+def weights_of_sums(sums: Sums, regularisation: float) -> Floats:
+    """The same from the sums, which are changed."""
     from scipy.linalg import lapack
 
-    count = len(chosen)
-    gram, ahead = np.zeros((count, count), np.float32), np.zeros((count, count), np.float32)
-    for before, after in _steps(interactions, chosen, config):
-        gram += (before.T @ before).toarray()
-        ahead += (before.T @ after).toarray()
+    gram, ahead = sums
     if not ahead.any():
         return ahead  # nobody has two moments, or no item of the chosen follows another
-    gram[np.diag_indices(count)] += config.regularisation
+    gram[np.diag_indices(len(gram))] += regularisation
     factor, failed = lapack.spotrf(gram.T, lower=False, overwrite_a=True)  # symmetric; .T is what LAPACK stores
     assert failed == 0, "a Gram matrix plus a ridge is positive definite"
     solved, _ = lapack.spotrs(factor, ahead, lower=False)

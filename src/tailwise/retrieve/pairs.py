@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.retrieve.decay import history_weights, weights_by_decay
-from tailwise.types import Floats, History, Rows
+from tailwise.types import Floats, History, Request, Rows
+
+
+@runtime_checkable
+class Additive(Protocol):
+    """A source whose score is a sum over the events of a history."""
+
+    def contributions(self, request: Request, rows: Rows) -> Floats:
+        """
+        What each event adds to each row's score, (N, H): rows add up to ``scores``.
+
+        Zeros where ``scores`` has NaN, and for events of items that the source knows nothing of.
+        """
+        ...
 
 
 class PairWeights:
@@ -62,6 +75,31 @@ class PairWeights:
             return np.full(self.n_items, np.nan, np.float32)
         scores: Floats = self._spread(self._sums(past, history_weights(past, decay)[None]))[0]
         return scores
+
+    def contributions(self, past: History, decay: float, rows: Rows) -> Floats:
+        """What each event of a history adds to the score of each of N rows, (N, H); they add up to ``scores``."""
+        return self.between(past, rows) * history_weights(past, decay)
+
+    def between(self, past: History, rows: Rows) -> Floats:
+        """
+        The weight from each event's item to each of N rows, (N, H); 0 where there is none, and for row -1.
+
+        Cost: O(N H) dense, O(H Z) sparse.
+        """
+        events, wanted = self._place[past.rows], self._place[rows]
+        if self.columns is None:
+            there = (events >= 0) & (wanted >= 0)[:, None]
+            return np.where(there, self.values[events, wanted[:, None]], np.float32(0.0))
+        distinct, inverse = np.unique(wanted, return_inverse=True)
+        slot = np.full(len(self.values) + 1, -1, np.int32)
+        slot[distinct] = np.arange(len(distinct))
+        slot[-1] = -1  # of column and place -1: no item
+        known = np.flatnonzero(events >= 0)
+        slots = slot[self.columns[events[known]]]  # (≤ H, Z)
+        event, neighbour = np.nonzero(slots >= 0)
+        found = np.zeros((len(distinct), len(past)), np.float32)
+        found[slots[event, neighbour], known[event]] = self.values[events[known[event]], neighbour]
+        return found[inverse]
 
     def by_decay(self, past: History) -> Floats:
         """The same under each of ``DECAYS``, (S, M); zeros when nothing in the history is known."""

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tailwise.config import Closed
 from tailwise.data.interactions import Training
-from tailwise.data.scores import at_rows, best_slate
+from tailwise.data.scores import best_slate
 from tailwise.retrieve.decay import history_weights
 from tailwise.types import QUERY, Facts, Floats, Ids, Request, Rows, Slate
 
@@ -61,10 +61,18 @@ class TextNeighbours:
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         profile = self._profile(request)
-        if self._index is None and profile.any():
-            return at_rows(self._vectors @ profile, rows)
         known = (rows >= 0) & bool(profile.any())
         return np.where(known, self._vectors[rows] @ profile, np.float32("nan"))
+
+    def contributions(self, request: Request, rows: Rows) -> Floats:
+        """What each event adds to each row's cosine, (N, H); nothing where a query says what is wanted."""
+        weights = history_weights(request.past, self.config.decay)
+        parts = np.zeros((len(rows), len(weights)), np.float32)
+        if QUERY in request.cache or not len(weights):
+            return parts
+        past = self._vectors[request.past.rows] * weights[:, None]  # (H, D)
+        length = np.linalg.norm(past.sum(axis=0))
+        return parts if length == 0 else np.where((rows >= 0)[:, None], self._vectors[rows] @ past.T / length, parts)
 
     @property
     def vectors(self) -> Floats:

@@ -1,12 +1,13 @@
 """
 The HTTP service of one engine: routes, the page, and what stands in front of them.
 
-    request ─▶ Watch (count) ─▶ Guard (size, headers) ─▶ route ─▶ wire ─▶ engine ─▶ wire ─▶ response
+    request ─▶ Watch (count) ─▶ Guard (size, headers) ─▶ Valve (load) ─▶ route ─▶ wire ─▶ engine ─▶ wire ─▶ response
                                                            └─ error ─▶ problem+json
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,21 +15,35 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from fastapi import Request as HttpRequest
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from tailwise.data.pseudonyms import Pseudonyms
+from tailwise.errors import UnavailableError
 from tailwise.pipeline import Engine
-from tailwise.serve import feedback, problems, ranking
+from tailwise.serve import changing, explaining, feedback, privacy, problems, ranking
+from tailwise.serve.auth import Door, RouteTable
 from tailwise.serve.context import Context, context_of, json_response
-from tailwise.serve.directory import Directory
+from tailwise.serve.doors import porter_of
+from tailwise.serve.draining import Drain
+from tailwise.serve.feeding import Feeding
+from tailwise.serve.gauges import Gauges, beat
 from tailwise.serve.guard import Guard
+from tailwise.serve.life import Life
+from tailwise.serve.logs import Label
+from tailwise.serve.models import Models, Served
 from tailwise.serve.monitor import MEDIA_TYPE, Monitor, Watch, model_card
 from tailwise.serve.openapi import describe
+from tailwise.serve.pressure import Pressure, Valve
 from tailwise.serve.service import Service
+from tailwise.serve.tracing import Traced, Tracer
 
 WEB = Path(__file__).parent / "web"
 
 router = APIRouter(tags=["service"])
+READY_S = 2.0
+"""How long the store may take to say that it is there, in seconds."""
+ROUTERS = (ranking.router, explaining.router, feedback.router, privacy.router, changing.router, router)
 
 
 def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
@@ -41,8 +56,17 @@ def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        context.drain.install(asyncio.get_running_loop())
+        tasks = [asyncio.create_task(work) for work in (pressure.watch(), beat(context.pulse), context.life.run())]
+        feeding.start()
         yield
-        engine.store.close()
+        for task in tasks:
+            task.cancel()
+        await context.life.stop()
+        await run_in_threadpool(feeding.stop)
+        if tracer is not None:
+            await run_in_threadpool(tracer.close)
+        store.close()
 
     app = FastAPI(
         title="Tailwise",
@@ -52,12 +76,36 @@ def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    monitor = Monitor()
-    app.state.context = Context(engine, monitor, Directory(engine), service or Service(model=Path()))
-    app.add_middleware(Guard)
+    service = service or Service(model=Path(), watch_s=0)
+    store = engine.store  # nothing here holds the engine: another one may take its place
+    feeding = Feeding(store, service)
+    pressure = Pressure(shed_after_ms=service.shed_after_ms, refuse_after_ms=service.refuse_after_ms)
+    monitor, models = Monitor(), Models(Served.of(engine))
+    tracer = None if service.traces is None else Tracer(service.traces)
+    context = app.state.context = Context(
+        models,
+        monitor,
+        service,
+        pressure,
+        Gauges(monitor.registry, pressure),
+        Drain(service.drain_s),
+        Life(models, service, monitor),
+        tracer,
+        None if service.pseudonymise is None else Pseudonyms.read(service.pseudonymise),
+    )
+    app.add_middleware(Valve, pressure=pressure)
+    app.state.closed = service.keys is not None or service.jwt is not None
+    app.state.routes = RouteTable(route for part in ROUTERS for route in part.routes)
+    porter = None if service.tenants is not None else porter_of(service)  # tenants have one door in front of them all
+    if porter is not None:
+        app.add_middleware(Door, porter=porter, routes=app.state.routes)
+    app.add_middleware(Guard, at_once=service.at_once)
     app.add_middleware(Watch, monitor=monitor)
+    if tracer is not None:
+        app.add_middleware(Traced, tracer=tracer)
+    app.add_middleware(Label)
     problems.install(app)
-    for part in (ranking.router, feedback.router, router):
+    for part in ROUTERS:
         app.include_router(part)
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
@@ -72,22 +120,29 @@ async def health() -> Response:
 
 @router.get("/ready")
 async def ready(request: HttpRequest) -> Response:
-    """The model is loaded and the store answers; 503 otherwise."""
-    engine = context_of(request).engine
-    await run_in_threadpool(engine.store.erased, "")
-    return json_response({"status": "ready", "version": engine.version})
+    """The model is loaded, the store answers, and nobody ordered an end; 503 otherwise, with what is wrong."""
+    context = context_of(request)
+    if context.drain.begun:
+        raise UnavailableError("the service is about to stop; ask another one")
+    try:
+        await asyncio.wait_for(run_in_threadpool(context.engine.store.erased, ""), READY_S)
+    except TimeoutError as error:
+        raise UnavailableError(f"the store of events does not answer within {READY_S:g} s") from error
+    return json_response({"status": "ready", "version": context.engine.version, "store": "ok"})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: HttpRequest) -> Response:
     """Numbers for Prometheus."""
+    context_of(request).pulse()
     return Response(context_of(request).monitor.text(), headers={"Content-Type": MEDIA_TYPE})
 
 
 @router.get("/v1/model")
 async def model(request: HttpRequest) -> Response:
-    """The model card: version, data, metrics, notes, pipeline and counts."""
-    return json_response(model_card(context_of(request).engine))
+    """The model card: version, data, metrics, notes, pipeline and counts; and what is tried beside it."""
+    context = context_of(request)
+    return json_response({**model_card(context.engine), **context.life.told()})
 
 
 @router.get("/", include_in_schema=False)

@@ -1,28 +1,81 @@
-"""What every route reaches: the engine, the monitor, the directory, and how to answer."""
+"""What every route reaches: the models, the monitor, the settings, and how to answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
-from tailwise.pipeline import Engine
+from tailwise.data.pseudonyms import Pseudonyms
+from tailwise.pipeline import Answer, Engine
 from tailwise.serve import wire
+from tailwise.serve.canary import is_faulty
 from tailwise.serve.directory import Directory
+from tailwise.serve.draining import Drain
+from tailwise.serve.gauges import Gauges
+from tailwise.serve.life import Life
+from tailwise.serve.models import Models, Served
 from tailwise.serve.monitor import Monitor
+from tailwise.serve.pressure import Pressure
 from tailwise.serve.service import Service
+from tailwise.serve.tracing import Tracer
+from tailwise.types import Event, Request
+
+T = TypeVar("T", Request, Event)
 
 
 @dataclass(frozen=True)
 class Context:
     """What one application serves with."""
 
-    engine: Engine
+    models: Models
     monitor: Monitor
-    directory: Directory
     service: Service
+    pressure: Pressure
+    gauges: Gauges
+    drain: Drain
+    life: Life
+    tracer: Tracer | None = None
+    pseudonyms: Pseudonyms | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """Of the main model, as of now: who needs it twice keeps what the first look gave."""
+        return self.models.main.engine
+
+    @property
+    def directory(self) -> Directory:
+        """Of the main model, as of now."""
+        return self.models.main.directory
+
+    def person(self, user_id: str) -> str:
+        """What the engine and the store know a person as."""
+        return user_id if self.pseudonyms is None else self.pseudonyms.of(user_id)
+
+    def hidden(self, asked: T) -> T:
+        """The same request or event with its person as ``person`` says."""
+        if self.pseudonyms is None or asked.user_id is None:
+            return asked
+        return replace(asked, user_id=self.pseudonyms.of(asked.user_id))
+
+    def pulse(self) -> None:
+        """Bring the gauges up to date."""
+        main = self.models.main
+        self.gauges.update(main.engine, main.shown)
+
+    def took(self, asked: Request, served: Served, answer: Answer) -> None:
+        """Take note of what an answer of a model cost and showed, and have the shadow give its own."""
+        self.monitor.ranked(answer.trace)
+        self.pressure.took(answer.trace)
+        served.shown.add(answer.slate.columns["row"])
+        ms, faulty = sum(step.ms for step in answer.trace), is_faulty(answer)
+        self.monitor.modelled(answer.version, ms, faulty=faulty)
+        self.models.took(served, ms, faulty=faulty)
+        self.life.answered(asked, served, answer)
+        if self.tracer is not None:
+            self.tracer.steps(answer.trace)
 
 
 def context_of(request: HttpRequest) -> Context:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import polars as pl
 from msgspec import Struct
 
 from tailwise.pipeline import Engine
+from tailwise.serve.insights import Reach
 
 
 class PersonForm(Struct):
@@ -41,6 +44,11 @@ class Directory:
         self._items = items.cast({"id": pl.String, "title": pl.String}).with_columns(
             text=pl.col("title").str.to_lowercase(), row=pl.int_range(pl.len())
         )
+
+    @cached_property
+    def reach(self) -> Reach:
+        """How many people met what; made when it is first asked for."""
+        return Reach(self._engine)
 
     def people(self, search: str, limit: int) -> list[PersonForm]:
         """People whose id holds ``search``, most active first within equally good matches; erased ones are left out."""

@@ -6,7 +6,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from tailwise.pipeline.explained import Explanation
+
 Id = Annotated[str, Meta(min_length=1, max_length=512)]
+PersonId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\n]+(?!\n)$")]
+"""Without line breaks, which no address can hold: who is stored must be found, and erased, by it."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Time = float | str
 Value = Annotated[float, Meta(ge=-1e12, le=1e12)]
@@ -35,13 +39,13 @@ class RequestForm(Struct):
     time: Time | None = None
     k: int = 10
     candidates: list[Id] | None = None
-    history: list[PastForm] | None = None
-    context: dict[str, Any] = {}
+    history: Annotated[list[PastForm], Meta(max_length=10_000)] | None = None
+    context: Annotated[dict[str, Any], Meta(max_length=100)] = {}
     query: Annotated[str, Meta(max_length=8192)] | None = None
     exclude_seen: bool | None = None
     diversity: Share | None = None
     tail_share: Share | None = None
-    blend: dict[str, float] | None = None
+    blend: Annotated[dict[str, float], Meta(max_length=100)] | None = None
     """What each head of the model weighs in the order, by name; ``score`` is the order that comes in."""
     seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] = 0
     explain: bool = False
@@ -50,7 +54,7 @@ class RequestForm(Struct):
 class EventForm(Struct):
     """What a person did with an item. ``event_id`` makes sending it twice harmless; ``time`` is now when absent."""
 
-    user_id: Id
+    user_id: PersonId
     item_id: Id
     event: Kind = "view"
     time: Time | None = None
@@ -118,3 +122,44 @@ class AnswerForm(Struct):
     """The first ``k`` before the stages ran; with ``explain`` only."""
     history: list[DoneForm] | UnsetType = UNSET
     """What the engine used of the person, oldest first; with ``explain`` only."""
+    explanations: list[Explanation] | UnsetType = UNSET
+    """Why each item stands where it does; with ``tailwise rank --explain`` only."""
+
+
+class ExplainForm(RequestForm):
+    """
+    A request as for a ranked list, and what of it to explain.
+
+    ``item_id`` names one item, on the list or not; without it every item of the list is explained. ``phrase`` lets the
+    model that the stage ``reasons`` names put the reasons into words, where it names one.
+    """
+
+    item_id: Id | None = None
+    phrase: bool = False
+
+
+class ExplainedForm(Struct):
+    """Why each item stands where it does."""
+
+    request_id: str
+    version: str
+    language: str
+    items: list[Explanation]
+    gates: dict[str, str]
+    """Steps that left the request alone, and why."""
+    trace: list[TraceForm]
+    rankings: int
+    """How often it was ranked again to look for what would have to be gone."""
+    said: dict[str, str] | UnsetType = UNSET
+    """What a language model made of the reasons, by item; with ``phrase`` only."""
+    refused: dict[str, int] | UnsetType = UNSET
+    """Phrases that were not shown, by why; with ``phrase`` only."""
+
+
+class CanaryForm(Struct):
+    """What is to become of the model on trial: one of the two."""
+
+    share: Share | None = None
+    """Of the people that it serves; 0 ends the trial."""
+    promote: bool = False
+    """Serve everybody by it."""

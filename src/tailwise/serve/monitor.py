@@ -16,6 +16,8 @@ from tailwise.types import StageTrace
 
 MILLISECONDS = tuple(ms / 1000 for ms in (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000))
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+WHYS = frozenset({"failed", "late", "load", "gate", "budget", "breaker", "busy"})
+"""Why a step did not act: the word before the colon of what the trace says."""
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Where several workers put their numbers together; ``running`` sets it."""
 
@@ -39,9 +41,25 @@ class Monitor:
             "tailwise_stage_seconds", "Time in a step", ["stage"], buckets=MILLISECONDS, registry=self.registry
         )
         self._skipped = Counter(
-            "tailwise_stage_skipped", "Steps that failed or were late", ["stage"], registry=self.registry
+            "tailwise_stage_skipped", "Steps that did not act, by why", ["stage", "why"], registry=self.registry
         )
         self._events = Counter("tailwise_events", "Events stored", registry=self.registry)
+        self._model_seconds = Histogram(
+            "tailwise_model_seconds",
+            "Time of an answer in the engine, by model",
+            ["version"],
+            buckets=MILLISECONDS,
+            registry=self.registry,
+        )
+        self._model_faults = Counter(
+            "tailwise_model_faults",
+            "Answers that a model failed to give (failed), or gave without a step that failed or was late (step)",
+            ["version", "what"],
+            registry=self.registry,
+        )
+        self._changes = Counter(
+            "tailwise_model_changes", "What became of models, by what", ["what"], registry=self.registry
+        )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -53,11 +71,26 @@ class Monitor:
         for step in trace:
             self._stages.labels(step.name).observe(step.ms / 1000)
             if step.skipped:
-                self._skipped.labels(step.name).inc()
+                why = step.skipped.partition(":")[0]
+                self._skipped.labels(step.name, why if why in WHYS else "other").inc()
 
     def stored(self, events: int) -> None:
         """Count events that were new."""
         self._events.inc(events)
+
+    def modelled(self, version: str, ms: float, *, faulty: bool) -> None:
+        """Count an answer of a model."""
+        self._model_seconds.labels(version).observe(ms / 1000)
+        if faulty:
+            self._model_faults.labels(version, "step").inc()
+
+    def unanswered(self, version: str) -> None:
+        """Count a request that a model could not answer, and another one could."""
+        self._model_faults.labels(version, "failed").inc()
+
+    def changed(self, what: str) -> None:
+        """Count a change of models: swapped, refused, rolled_back, promoted, canary_began, canary_off."""
+        self._changes.labels(what).inc()
 
     def text(self) -> bytes:
         """Everything in Prometheus' text form; of all workers where they share a folder."""

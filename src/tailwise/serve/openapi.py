@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from msgspec import Struct
 
+from tailwise.serve.auth import OPEN, SCOPES
 from tailwise.serve.documents import RerankedForm, RerankForm
-from tailwise.serve.forms import AnswerForm, DoneForm, EventForm, RequestForm
+from tailwise.serve.forms import AnswerForm, CanaryForm, DoneForm, EventForm, ExplainedForm, ExplainForm, RequestForm
 
 
 class ProblemForm(Struct):
@@ -26,7 +28,17 @@ WRONG = {
     "description": "A field is missing, of the wrong type or out of range",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemForm"}}},
 }
-FORMS = (RequestForm, AnswerForm, EventForm, RerankForm, RerankedForm, DoneForm, ProblemForm)
+RANKING = (RequestForm, AnswerForm, RerankForm, RerankedForm, ExplainForm, ExplainedForm)
+KEPT_OUT = {
+    "401": "No key, or a wrong one",
+    "403": "The key may not do this",
+    "429": "The key has asked for too much; Retry-After says when to come again",
+}
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a token of the identity provider"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+FORMS = (*RANKING, EventForm, DoneForm, CanaryForm, ProblemForm)
 
 
 def body(form: type[Struct], example: Any, *, many: bool = False, answer: type[Struct] | None = None) -> dict[str, Any]:
@@ -59,11 +71,24 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         _, forms = msgspec.json.schema_components(FORMS, ref_template="#/components/schemas/{name}")
         schema["components"] = {"schemas": forms}  # without FastAPI's form of a 422: ours is a problem like any other
-        for about in (about for methods in schema["paths"].values() for about in methods.values()):
+        closed = getattr(app.state, "closed", False)
+        for name, about in _operations(schema):
             if "422" in about["responses"]:
                 about["responses"]["422"] = WRONG
+            if closed and SCOPES.get(name) != OPEN:
+                about["security"] = [{"bearer": []}, {"key": []}]
+                about["responses"] |= {status: {**WRONG, "description": why} for status, why in KEPT_OUT.items()}
+        if closed:
+            schema["components"]["securitySchemes"] = SECURITY
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each operation, with its name in the table of scopes."""
+    for path, methods in schema["paths"].items():
+        for method, about in methods.items():
+            yield f"{method.upper()} {path}", about
 
 
 def _ref(form: type[Struct]) -> dict[str, str]:

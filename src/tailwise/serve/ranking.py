@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,11 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tailwise.errors import RequestError
+from tailwise.pipeline import Answer, Engine
+from tailwise.pipeline.binding import WAITS, hurried, waiting_since, waits
 from tailwise.serve import wire
-from tailwise.serve.context import context_of, json_response
+from tailwise.serve.context import Context, context_of, json_response
 from tailwise.serve.documents import RerankedForm, RerankForm, decode_rerank, rerank
 from tailwise.serve.forms import AnswerForm, FirstForm, RequestForm
 from tailwise.serve.openapi import body
+from tailwise.types import Request
 
 router = APIRouter()
 
@@ -30,7 +34,7 @@ Search = Annotated[str, Query(max_length=512)]
 @router.post("/v1/rank", tags=["rank"], openapi_extra=body(RequestForm, RANK, answer=AnswerForm))
 async def rank(request: HttpRequest) -> Response:
     """Put candidates in order for a person; without candidates, find them as well."""
-    return _answer(request, wire.decode_form(await request.body()))
+    return await _answer(request, wire.decode_form(await request.body()))
 
 
 @router.post("/v1/recommend", tags=["rank"], openapi_extra=body(RequestForm, RECOMMEND, answer=AnswerForm))
@@ -39,14 +43,17 @@ async def recommend(request: HttpRequest) -> Response:
     form = wire.decode_form(await request.body())
     if form.candidates is not None:
         raise RequestError("recommend finds the candidates itself; send yours to POST /v1/rank")
-    return _answer(request, form)
+    return await _answer(request, form)
 
 
 @router.post("/v1/rerank", tags=["rank"], openapi_extra=body(RerankForm, RERANK, answer=RerankedForm))
 async def rerank_documents(request: HttpRequest) -> Response:
     """Put documents in order for a query, in the form of Jina and Cohere; ``user_id`` blends the person's taste in."""
     form = decode_rerank(await request.body())
-    return json_response(await run_in_threadpool(rerank, context_of(request).engine, form))
+    context = context_of(request)
+    if form.user_id is not None:
+        form.user_id = context.person(form.user_id)
+    return json_response(await run_in_threadpool(rerank, context.engine, form))
 
 
 @router.get("/v1/items/{item_id:path}/similar", tags=["look up"])
@@ -69,13 +76,42 @@ def find_items(request: HttpRequest, search: Search = "", limit: Limit = 20) -> 
 
 @router.get("/v1/people", tags=["look up"])
 def find_people(request: HttpRequest, search: Search = "", limit: Limit = 20) -> Response:
-    """People of the model by a part of their id; the most active ones when nothing is searched."""
-    return json_response({"people": context_of(request).directory.people(search, limit)})
+    """
+    People of the model by a part of their id; the most active ones when nothing is searched.
 
-
-def _answer(request: HttpRequest, form: RequestForm) -> Response:
-    # The engine runs in the event loop: it takes a few milliseconds, less than handing it to a thread under load.
+    None where ids are pseudonymised: a pseudonym is no id that could be asked for.
+    """
     context = context_of(request)
-    answer = context.engine.answer(wire.request_of(form))
-    context.monitor.ranked(answer.trace)
-    return json_response(wire.encode_answer(context.engine, answer, explain=form.explain))
+    found = context.directory.people(search, limit) if context.pseudonyms is None else []
+    return json_response({"people": found})
+
+
+async def _answer(request: HttpRequest, form: RequestForm) -> Response:
+    context = context_of(request)
+    asked = context.hidden(wire.request_of(form, request.headers.get("accept-language")))
+    served = context.models.pick(asked)
+    try:
+        answer = await _answered(context, served.engine, asked)
+    except Exception:
+        main = context.models.main
+        if served is main:
+            raise
+        # Nobody loses an answer by a trial. Where the request is at fault, this raises as well, and tells its caller.
+        answer = await _answered(context, main.engine, asked)
+        context.life.failed(served)
+        served = main
+    context.took(asked, served, answer)
+    return json_response(wire.encode_answer(served.engine, answer, explain=form.explain))
+
+
+async def _answered(context: Context, engine: Engine, asked: Request) -> Answer:
+    spare = context.pressure.spare(engine)
+    start, beside = time.perf_counter(), waits(engine.stages)
+    if not beside:  # in the event loop: it takes a few milliseconds, less than handing it to a thread under load
+        with hurried():
+            answer = engine.answer(asked, spare=spare)
+        beside = any(step.skipped == WAITS for step in answer.trace)
+    if beside:  # beside the event loop, so that nobody else waits for who is late
+        with waiting_since(start):
+            answer = await run_in_threadpool(engine.answer, asked, spare=spare)
+    return answer

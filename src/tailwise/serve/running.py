@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import socket
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from tailwise import artifacts
 from tailwise.errors import ConfigError, UnavailableError
 from tailwise.pipeline import Engine
 from tailwise.serve.app import create_app
+from tailwise.serve.doors import check_doors, tls_of
+from tailwise.serve.logs import configure
+from tailwise.serve.models import unsound
 from tailwise.serve.monitor import SHARED
+from tailwise.serve.places import common_state, state_beside
+from tailwise.serve.protocol import CarefulProtocol
 from tailwise.serve.service import Service
+from tailwise.serve.tenants import open_tenants
 from tailwise.state.opening import open_store
-from tailwise.types import Request
+
+log = logging.getLogger(__name__)
 
 SERVICE = "TAILWISE_SERVICE"
 """The settings of the service as JSON, for its further workers."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TAILWISE_THREADS")
 QUIET: dict[str, Any] = {
     "log_level": "warning",
+    "log_config": None,  # its lines go where ours go, in our form
     "access_log": False,
     "server_header": False,
+    "http": CarefulProtocol,
     "timeout_graceful_shutdown": 5,
     "timeout_keep_alive": 75,  # longer than clients and proxies usually keep a connection, so that they end it, not we
 }
@@ -45,7 +55,8 @@ def serve(service: Service) -> None:
     """
     if service.workers < 1:
         raise ConfigError(f"workers is {service.workers}, but it must be at least 1")
-    url = service.state or state_beside(service.model)
+    check_doors(service)
+    url = common_state(service)
     if service.workers > 1 and url.startswith("memory:"):
         others = f"{service.workers} workers cannot share; give sqlite:///PATH, or one worker"
         raise ConfigError(f"state is {url!r}, which {others}")
@@ -56,7 +67,7 @@ def serve(service: Service) -> None:
             app = load(service)
             listening.listen(2048)  # who connects from now on waits a moment instead of being refused
             _announce(service)
-            uvicorn.Server(uvicorn.Config(app, **QUIET)).run(sockets=[listening])
+            uvicorn.Server(uvicorn.Config(app, **QUIET, **tls_of(service))).run(sockets=[listening])
         else:
             listening.close()  # uvicorn makes its own for its workers
             _serve_many(service)
@@ -64,16 +75,6 @@ def serve(service: Service) -> None:
         pass
     finally:
         listening.close()
-
-
-def state_beside(model: Path) -> str:
-    """
-    The address of the default store.
-
-    >>> state_beside(Path("models/shop"))
-    'sqlite:///models/shop.state.sqlite'
-    """
-    return f"sqlite:///{model.with_name(f'{model.name}.state.sqlite')}"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -102,21 +103,28 @@ def bind(host: str, port: int) -> socket.socket:
     return held
 
 
-def load(service: Service) -> FastAPI:
-    """The application of a model folder, warmed up, its long-lived objects out of the garbage collector's way."""
-    engine = Engine.open(service.model, state=service.state or state_beside(service.model))
-    # The first answer reads every matrix from the disk and takes a hundred times as long: nobody should wait for it.
-    for user_id in engine.people.user_ids[:3]:
-        engine.answer(Request("warm-up", user_id=user_id))
-    app = create_app(engine, service)
+def load(service: Service) -> ASGIApp:
+    """The application of a model folder, or of one a tenant; long-lived objects out of the garbage collector's way."""
+    app = _open(service) if service.tenants is None else open_tenants(service, _open)
     gc.collect()
     gc.freeze()  # a full collection over the model's objects would otherwise halt a request now and then
     return app
 
 
-def from_environment() -> FastAPI:
+def _open(service: Service) -> FastAPI:
+    """The application of a model folder, warmed up."""
+    engine = Engine.open(service.model, state=service.state or state_beside(service.model))
+    why = unsound(engine)
+    if why is not None:
+        log.warning("the model is served, but %s", why)
+    return create_app(engine, service)
+
+
+def from_environment() -> ASGIApp:
     """What each of several workers calls."""
-    return load(Service.model_validate_json(os.environ[SERVICE]))
+    service = Service.model_validate_json(os.environ[SERVICE])
+    configure(service.log_format, requests=service.log_requests)
+    return load(service)
 
 
 def _serve_many(service: Service) -> None:
@@ -128,9 +136,11 @@ def _serve_many(service: Service) -> None:
     with tempfile.TemporaryDirectory(prefix="tailwise-metrics-") as together:
         os.environ[SHARED] = together
         place: dict[str, Any] = {"host": service.host, "port": service.port, "workers": service.workers}
-        uvicorn.run("tailwise.serve.running:from_environment", factory=True, **place, **QUIET)
+        uvicorn.run("tailwise.serve.running:from_environment", factory=True, **place, **QUIET, **tls_of(service))
 
 
 def _announce(service: Service) -> None:
     address = f"[{service.host}]" if ":" in service.host else service.host
-    print(f"serving {service.model} on http://{address}:{service.port} (ctrl-c stops)", flush=True)  # noqa: T201  the one line it says
+    scheme = "http" if service.tls_cert is None else "https"
+    what = f"{service.tenants or service.model} on {scheme}://{address}:{service.port}"
+    print(f"serving {what} (ctrl-c stops)", flush=True)  # noqa: T201  the one line it says

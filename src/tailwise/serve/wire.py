@@ -22,6 +22,8 @@ from msgspec import UNSET
 from tailwise.data.catalogue import MULTI_VALUED
 from tailwise.errors import RequestError
 from tailwise.pipeline import Answer, Engine
+from tailwise.pipeline.explained import Explanation
+from tailwise.rerank.phrases import LOCALE, preferred
 from tailwise.serve.forms import (
     AnswerForm,
     DoneForm,
@@ -70,9 +72,13 @@ def decode_request(body: bytes) -> Request:
     return request_of(decode_form(body))
 
 
-def request_of(form: RequestForm) -> Request:
+def request_of(form: RequestForm, languages: str | None = None) -> Request:
     """
     The request that the engine takes; ``request_id`` is made up when absent.
+
+    Args:
+        form: As it came.
+        languages: What the header ``Accept-Language`` says; it counts where the context names no ``locale``.
 
     Raises:
         RequestError: A time is not one; says which.
@@ -84,7 +90,7 @@ def request_of(form: RequestForm) -> Request:
         k=form.k,
         candidates=None if form.candidates is None else tuple(form.candidates),
         history=None if form.history is None else _history(form.history, form.user_id or ""),
-        context=form.context,
+        context=_context(form, languages),
         query=form.query,
         exclude_seen=form.exclude_seen,
         diversity=form.diversity,
@@ -112,7 +118,9 @@ def decode_events(body: bytes, *, now: float) -> list[Event]:
     return [_event(form, f"event[{place}]", now) for place, form in enumerate(forms)]
 
 
-def encode_answer(engine: Engine, answer: Answer, *, explain: bool) -> bytes:
+def encode_answer(
+    engine: Engine, answer: Answer, *, explain: bool, explanations: Sequence[Explanation] | None = None
+) -> bytes:
     """An answer as one JSON object; ``explain`` adds labels, the first-stage order and the history that was used."""
     form = AnswerForm(
         answer.request_id,
@@ -122,9 +130,11 @@ def encode_answer(engine: Engine, answer: Answer, *, explain: bool) -> bytes:
         answer.excluded_seen,
     )
     if explain:
-        shown = answer.first.take(np.arange(min(len(answer.first), len(answer.slate))))
+        shown = answer.first.take(slice(len(answer.slate)))
         form.first_stage = [FirstForm(i, title, round(score, 6)) for i, title, score in _named(engine, shown)]
         form.history = done(engine, answer.history)
+    if explanations is not None:
+        form.explanations = list(explanations)
     return encode(form)
 
 
@@ -197,6 +207,12 @@ def _located(message: str, what: str) -> str:
     """
     rule, _, path = message.partition(" - at `$")
     return f"{what}{re.sub('`$', '', path)}: {rule}"
+
+
+def _context(form: RequestForm, languages: str | None) -> dict[str, Any]:
+    """What the request tells of its moment, with the language that reasons are wanted in."""
+    own = None if languages is None or LOCALE in form.context else preferred(languages)
+    return form.context if own is None else {**form.context, LOCALE: own}
 
 
 def _history(events: Sequence[PastForm], user_id: str) -> History:

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from tailwise.errors import ConfigError, UnavailableError
+from tailwise.errors import ConfigError
 from tailwise.state.memory import MemoryStore
 from tailwise.state.sqlite import SqliteStore
-from tailwise.types import StateStore
+from tailwise.state.store import Bounds, StateStore
 
-FORMS = "memory://, sqlite:///relative/path or sqlite:////absolute/path"
+FORMS = "memory://, sqlite:///relative/path, sqlite:////absolute/path or redis://HOST:PORT/DB"
+REDIS = ("redis", "rediss", "unix")
 
 
 def open_store(url: str) -> StateStore:
     """
-    The store that ``url`` names; the path stands as it is, without percent codes.
+    The store that ``url`` names; the path of a file stands as it is, without percent codes. Its query holds ``Bounds``.
 
     Raises:
-        ConfigError: Not one of the known forms.
+        ConfigError: Not one of the known forms, or a bound is unknown or out of range.
         ArtifactError: The file was written by a newer version, or is a database of something else.
-        UnavailableError: The file cannot be opened or written, or the store is not in this release.
+        UnavailableError: The file cannot be opened or written, or Redis is not there or refuses us.
 
-    >>> open_store("memory://").history("ann", 10)
+    >>> open_store("memory://?most=3").history("ann", 10)
     []
     """
-    scheme, _, rest = url.partition("://")
-    if url == "memory://":
-        return MemoryStore()
+    address, mark, query = url.partition("?")
+    scheme, _, rest = address.partition("://")
+    if scheme in REDIS and rest:
+        from tailwise.state.redis import RedisStore
+
+        return RedisStore.open(url)
+    bounds = Bounds.of(query) if mark else Bounds()
+    if address == "memory://":
+        return MemoryStore(bounds)
     if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
-        return SqliteStore(Path(rest[1:]))
-    if scheme == "redis":
-        raise UnavailableError(f"state in Redis comes with the ops extra of a later release; for now give {FORMS}")
-    raise ConfigError(f"state is {url!r}, but it must be {FORMS}")
+        return SqliteStore(Path(rest[1:]), bounds)
+    raise ConfigError(f"state is {without_password(url)!r}, but it must be {FORMS}")
+
+
+def without_password(url: str) -> str:
+    """
+    An address as it may be shown.
+
+    >>> without_password("redis://ann:secret@cache:6379/0")
+    'redis://***@cache:6379/0'
+    """
+    return re.sub(r"//.*@", "//***@", url)

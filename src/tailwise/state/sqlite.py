@@ -1,71 +1,36 @@
 """
 The durable store: one SQLite file, shared by the threads and processes of one machine.
 
-    append ─┐                     ┌─ one transaction, one fsync ─▶ FILE ─▶ history, on connections of their own
-    append ─┼─▶ queue ─▶ leader ──┤
-    erase  ─┘                     └─▶ everyone in it returns
+    append, erase ─▶ Commits ─▶ Writer ─▶ FILE ─▶ person, history, on connections of their own
 
-Commits are shared, because an fsync costs milliseconds and an insert microseconds: whoever finds nobody writing leads,
-and commits for all who came meanwhile. Write-ahead logging lets readers go on beside the writer.
+Write-ahead logging lets readers go on beside the writer. ``commits`` shares transactions, ``tables`` says what stands
+in the file, ``packing`` how events become bytes.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from threading import Condition
 
-from tailwise.errors import ArtifactError, DataError, TailwiseError, UnavailableError
+from tailwise.errors import ArtifactError, UnavailableError
+from tailwise.state import segments
+from tailwise.state.commits import BUSY_S, Commits, explaining
+from tailwise.state.migrate import prepare
+from tailwise.state.packing import DAMAGED, check_storable, unpack, unpack_counts, unpacked
+from tailwise.state.store import Bounds, Clock, Erasure, Person, Segment, hash_of
+from tailwise.state.tables import Row, Writer
 from tailwise.types import Event
 
-VERSION = 1
-"""Of the tables, in ``PRAGMA user_version``."""
-BUSY_S = 5.0
-"""How long another process may hold the file before we give up, in seconds."""
 MOST_CACHED = 50_000
-"""Events kept in memory, some 25 MB; beyond it the cache starts afresh."""
-
-TABLES = (
-    """CREATE TABLE events (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        user_id TEXT NOT NULL, item_id TEXT NOT NULL, time REAL NOT NULL, event TEXT NOT NULL, value REAL,
-        request_id TEXT, position INTEGER, propensity REAL, event_id TEXT UNIQUE)""",
-    "CREATE INDEX newest ON events (user_id, time, seq)",
-    "CREATE TABLE erased (person TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID",
-    f"PRAGMA user_version = {VERSION}",
-)
-FIELDS = "item_id, time, event, value, request_id, position, propensity, event_id"
-INSERT = "INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
-NEWEST = "SELECT seq FROM events WHERE user_id = ? ORDER BY time DESC, seq DESC LIMIT ?"
-ROWS = f"SELECT seq, {FIELDS} FROM events WHERE seq IN (SELECT value FROM json_each(?))"  # noqa: S608  constants
-
-UNSTORABLE = (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError, UnicodeError)
-"""What SQLite raises when a value is at fault, not the file."""
-REMEDIES = {
-    sqlite3.SQLITE_FULL: "nothing was stored: free some space and try again",
-    sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_S:g} s: try again",
-    sqlite3.SQLITE_READONLY: "make the file and its folder writable, or name another path",
-    sqlite3.SQLITE_CANTOPEN: "its folder must exist and be writable, or name another path",
-    sqlite3.SQLITE_NOTADB: "it is no state file or is damaged: move it away, then restore a copy or start afresh",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: move it away, then restore a copy or start afresh",
-}
-
-
-@dataclass(slots=True)
-class _Write:
-    """Work that waits for a commit. It has failed until the commit says otherwise."""
-
-    work: Callable[[sqlite3.Connection], int]
-    result: int = 0
-    error: TailwiseError | None = field(default_factory=lambda: UnavailableError("the write was interrupted"))
-    done: bool = False
+"""Events kept in memory, some 15 MB; beyond it the cache starts afresh."""
+LOG_PAGES = 4000
+"""Of the write-ahead log, 16 MB: the pages of busy people are written to the file once for many changes."""
+PERSON = """SELECT kept, last, counts, crc, events, people.version, erased.version FROM (SELECT 1)
+    LEFT JOIN people ON user_id = ? LEFT JOIN erased ON person = ?"""
 
 
 class SqliteStore:
@@ -74,30 +39,33 @@ class SqliteStore:
 
     Args:
         path: Of the file, made when it is missing; its folder must exist. Two more files appear beside it while open.
+        bounds: How much is kept.
 
     Raises:
         ArtifactError: A newer version wrote the file, or it is a database of something else.
         UnavailableError: It cannot be opened or written; the message says what to do. So says every method.
 
-    Cost: ``history`` of 200 events some 0.07 ms warm and 0.7 ms cold, never waiting for a writer; ``append`` one fsync,
-    shared by all that wait. A cached event needs no invalidation: a ``seq`` is never changed or used again.
+    Cost: ``history`` of 50 events some 0.02 ms warm and 0.1 ms cold, never waiting for a writer; ``append`` one fsync,
+    shared by all that wait. A file of an older version is brought up to date, some 10 s for a million events.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bounds: Bounds = Bounds()) -> None:  # noqa: B008  frozen
         self.path = path.absolute()
-        self._cache: dict[int, Event] = {}
+        self.bounds = bounds
+        self._clock = Clock()
+        self._cache: dict[str, tuple[bytes, int, list[Event]]] = {}  # by person: bytes, last, what they say
+        self._cached = 0
+        self._names: dict[int, str] = {}  # of items; a number is never given twice
         self._idle: list[sqlite3.Connection] = []  # for reading; list.pop and append are atomic
-        self._queue: list[_Write] = []
-        self._turn = Condition()
-        self._leading = False
-        self._closed = False
-        with self._explaining():
-            self._writer = self._connect()
+        with explaining(self.path):
+            connection = self._connect()
             try:
-                self._prepare()
+                writer = Writer(connection, bounds, self._clock)
+                prepare(self.path, connection, writer)
             except (ArtifactError, sqlite3.Error):
-                self._writer.close()
+                connection.close()
                 raise
+        self._commits = Commits(self.path, connection, writer)
 
     def append(self, events: Sequence[Event]) -> int:
         """
@@ -107,33 +75,35 @@ class SqliteStore:
             DataError: A value cannot be stored (a time that is not a number, say); none of ``events`` was.
             UnavailableError: The disk is full, or the file is locked or damaged; none of ``events`` was stored.
         """
-        rows = [
-            (e.user_id, e.item_id, e.time, e.event, e.value, e.request_id, e.position, e.propensity, e.event_id)
-            for e in events
-        ]
-        return self._write(lambda connection: connection.executemany(INSERT, rows).rowcount) if rows else 0
+        check_storable(events)
+        return self._commits.write(lambda writer: writer.append(events)) if events else 0
+
+    def person(self, user_id: str, limit: int) -> Person:
+        """What is kept of a person, with the newest ``limit`` events by (time, arrival)."""
+        key = (user_id, hash_of(user_id))
+        with self._reading() as connection:
+            *columns, version, erased = connection.execute(PERSON, key).fetchone()
+            if version is None:
+                self._cache.pop(user_id, None)
+                return Person([], erased or 0, {}, erased is not None)
+            row = Row(*columns)
+            events = self._events(connection, user_id, row)
+        oldest = bisect_left(events, self._clock.cutoff(self.bounds.keep_days), key=lambda event: event.time)
+        start = max(oldest, len(events) - max(min(limit, self.bounds.most), 0))
+        return Person(events[start:], version, unpack_counts(row.counts), erased is not None)
 
     def history(self, user_id: str, limit: int) -> list[Event]:
         """The newest ``limit`` events of a person by (time, arrival), oldest first."""
-        with self._reading() as connection:
-            newest = [seq for (seq,) in connection.execute(NEWEST, (user_id, max(limit, 0)))]
-            found = [self._cache.get(seq) for seq in newest]
-            missing = [seq for seq, event in zip(newest, found, strict=True) if event is None]
-            if missing:
-                rows = connection.execute(ROWS, (json.dumps(missing),))
-                fresh = {seq: Event(user_id, *values) for seq, *values in rows}
-                self._remember(fresh)
-                found = [event or fresh.get(seq) for seq, event in zip(newest, found, strict=True)]
-        found.reverse()
-        return [event for event in found if event is not None]  # None: erased between the two queries
+        return self.person(user_id, limit).events
 
     def erase(self, user_id: str) -> int:
         """
         Delete a person's events, overwriting them, and keep a hash of the id; the number of events that went.
 
-        Copies in the write-ahead log are overwritten too, unless another process is just reading them.
+        Items that nobody else had go too. Copies in the write-ahead log are overwritten, unless another process is just
+        reading them.
         """
-        gone = self._write(partial(_erase, person=user_id))
+        gone = self._commits.write(lambda writer: writer.erase(user_id))
         self._cache.clear()
         with self._reading() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -142,72 +112,90 @@ class SqliteStore:
     def erased(self, user_id: str) -> bool:
         """Whether the person was ever erased from this file."""
         with self._reading() as connection:
-            return bool(connection.execute("SELECT 1 FROM erased WHERE person = ?", (_hash(user_id),)).fetchall())
+            return bool(connection.execute("SELECT 1 FROM erased WHERE person = ?", (hash_of(user_id),)).fetchall())
+
+    def sweep(self) -> int:
+        """Drop what is older than ``keep_days``, 500 people at a time; the number of events that went."""
+        total, after = 0, "" if self.bounds.keep_days is not None else None
+        while after is not None:
+            gone, after = self._commits.write(partial(Writer.sweep, after=after))
+            total += gone
+        return total
 
     def size(self) -> int:
-        """Events kept, of everybody. Cost: reads an index, some 10 ms for a million."""
+        """Events kept, of everybody."""
         with self._reading() as connection:
-            return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+            return int(connection.execute("SELECT events FROM state").fetchone()[0])
+
+    def keep_journal(self) -> None:
+        """From now on, and for good, hold every new event until it is settled."""
+        self._commits.write(segments.keep_journal)
+
+    def waiting(self) -> int:
+        """Events that the journal holds."""
+        with self._reading() as connection:
+            return int(connection.execute("SELECT total(size) FROM journal").fetchone()[0])
+
+    def claim(self, token: str, most: int) -> Segment | None:
+        """The segment that is not settled yet, else a new one; None when nothing waits."""
+        return self._commits.write(partial(segments.claim, token=token, most=most))
+
+    def settle(self, name: str) -> None:
+        """Let go of the events of a segment whose file is there for good."""
+        self._commits.write(partial(segments.settle, name=name))
+
+    def erasures(self) -> list[Erasure]:
+        """Those that the log has not followed yet."""
+        with self._reading() as connection:
+            rows = connection.execute("SELECT person, segment FROM erased WHERE segment IS NOT NULL").fetchall()
+        return [Erasure(*row) for row in rows]
+
+    def followed(self, erasures: Sequence[Erasure]) -> None:
+        """The log no longer holds these people's earlier events."""
+        self._commits.write(partial(segments.followed, erasures=erasures))
 
     def close(self) -> None:
         """Let running writes end, then release the file; closing twice does no harm."""
-        with self._turn:
-            self._turn.wait_for(lambda: not self._leading)
-            self._closed = True
-            self._turn.notify_all()  # whoever still waits is told
-            self._writer.close()
-            while self._idle:
-                self._idle.pop().close()
+        self._commits.close()
+        while self._idle:
+            self._idle.pop().close()
 
-    def _write(self, work: Callable[[sqlite3.Connection], int]) -> int:
-        """Wait for the commit that holds ``work``: of another thread, or one that we lead for all who wait."""
-        mine = _Write(work)
-        with self._turn:
-            self._check_open()
-            self._queue.append(mine)
-            self._turn.wait_for(lambda: mine.done or not self._leading)
-            batch: list[_Write] = []
-            if not mine.done:
-                self._check_open()
-                self._leading = True
-                batch, self._queue = self._queue, batch
-        if batch:
-            try:
-                self._commit(batch)
-            finally:
-                with self._turn:
-                    self._leading = False
-                    for write in batch:
-                        write.done = True
-                    self._turn.notify_all()
-        if mine.error is not None:
-            raise mine.error
-        return mine.result
-
-    def _commit(self, batch: list[_Write]) -> None:
-        """All in one transaction; when a value is at fault each on its own, so that it harms nobody else's."""
+    def _events(self, connection: sqlite3.Connection, user_id: str, row: Row) -> list[Event]:
+        """The events of a row, oldest first; of what was read before only the end is read again."""
+        known, last, events = self._cache.get(user_id, (b"", 0, []))
+        if known == row.events:
+            return events
+        row.check(user_id)
+        if not row.events.startswith(known):
+            known, last, events = b"", 0, []
         try:
-            with self._writer:  # commits at the end, rolls back on any error
-                self._writer.execute("BEGIN IMMEDIATE")
-                results = [write.work(self._writer) for write in batch]
-        except UNSTORABLE as error:
-            if len(batch) > 1:
-                for write in batch:
-                    self._commit([write])
-                return
-            batch[0].error = DataError(f"an event cannot be stored: {error}")
-        except sqlite3.Error as error:
-            for write in batch:
-                write.error = self._explained(error)
-        else:
-            for write, result in zip(batch, results, strict=True):
-                write.result, write.error = result, None
+            fresh, last = unpack(row.events, len(known), last)
+        except DAMAGED as error:
+            raise UnavailableError(f"{self.path} holds bytes that no Tailwise wrote; restore a copy") from error
+        unnamed = {row[0] for row in fresh} - self._names.keys()
+        for number in unnamed:
+            for (item_id,) in connection.execute("SELECT item_id FROM items WHERE number = ?", (number,)).fetchall():
+                self._names[number] = item_id
+        names = self._names
+        # An item without a name: the person was erased between the two queries.
+        events = events + [unpacked(each, user_id, names[each[0]]) for each in fresh if each[0] in names]
+        self._remember(user_id, (row.events, last, events), len(fresh))
+        return events
+
+    def _remember(self, user_id: str, entry: tuple[bytes, int, list[Event]], fresh: int) -> None:
+        if self._cached + fresh > MOST_CACHED:
+            self._cache.clear()
+            self._cached = 0
+        if len(self._names) > MOST_CACHED:
+            self._names = {}
+        self._cache[user_id] = entry
+        self._cached += fresh
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that nobody else uses meanwhile: an idle one, or a new one."""
-        self._check_open()
-        with self._explaining():
+        self._commits.check_open()
+        with explaining(self.path):
             try:
                 connection = self._idle.pop()
             except IndexError:
@@ -215,7 +203,7 @@ class SqliteStore:
             try:
                 yield connection
             finally:
-                if self._closed:
+                if self._commits.closed:
                     connection.close()
                 else:
                     self._idle.append(connection)
@@ -224,51 +212,5 @@ class SqliteStore:
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         return connection
-
-    def _prepare(self) -> None:
-        """Make the tables if the file is new; refuse a file that we do not know before anything in it is changed."""
-        with self._writer as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise ArtifactError(
-                    f"{self.path} has state of version {version}, but this Tailwise reads up to {VERSION}; "
-                    "upgrade tailwise, or name another path"
-                )
-            if version == 0:
-                if connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
-                    raise ArtifactError(f"{self.path} is a database of something else; name another path")
-                for statement in TABLES:
-                    connection.execute(statement)
-        self._writer.execute("PRAGMA journal_mode = WAL")
-
-    def _remember(self, fresh: dict[int, Event]) -> None:
-        if len(self._cache) + len(fresh) > MOST_CACHED:
-            self._cache.clear()
-        self._cache.update(fresh)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise UnavailableError(f"{self.path} is closed; open the store again")
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: sqlite3.Error) -> UnavailableError:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest says how, not what
-        return UnavailableError(f"{self.path}: {error}; {REMEDIES.get(code, 'see the log of the operating system')}")
-
-
-def _erase(connection: sqlite3.Connection, person: str) -> int:
-    connection.execute("INSERT OR REPLACE INTO erased VALUES (?, ?)", (_hash(person), time.time()))
-    return connection.execute("DELETE FROM events WHERE user_id = ?", (person,)).rowcount
-
-
-def _hash(user_id: str) -> str:
-    """What stays of an erased person: enough to know the id again, not enough to read it."""
-    return sha256(user_id.encode()).hexdigest()

@@ -1,16 +1,29 @@
-// Talking to the service. Every failure becomes an Error whose message a person can act on.
+// Talking to the service, which gives its reasons in the page's language. Every failure becomes an Error whose message a person can act on.
 
+import { tag, words } from "./strings.js";
+
+const KEY = "tailwise.key"; // kept until the tab is closed
+
+/** Where the service asks for a key, so does the page, once for all requests that wait for it. */
 async function call(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, key ? { ...options, headers: { ...options.headers, Authorization: `Bearer ${key}` } } : options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The service does not answer. Is it still running? Start it again, then retry.");
+    throw new Error(words().gone);
+  }
+  if (response.status === 401) {
+    const given = sessionStorage.getItem(KEY) === key ? prompt(words().key)?.trim() : sessionStorage.getItem(KEY);
+    if (given) {
+      sessionStorage.setItem(KEY, given);
+      return call(path, options);
+    }
   }
   const answer = await response.json().catch(() => null);
   if (response.ok && answer !== null) return answer;
-  throw new Error(answer?.detail ?? `The service answered ${response.status} ${response.statusText}.`);
+  throw new Error(answer?.detail ?? words().answered(response.status, response.statusText));
 }
 
 function post(path, body, signal) {
@@ -22,7 +35,8 @@ export function fresh(bytes) {
   return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-export const recommend = (fields, signal) => post("/v1/recommend", { request_id: fresh(8), explain: true, ...fields }, signal);
+export const recommend = (fields, signal) => post("/v1/recommend", { request_id: fresh(8), explain: true, context: { locale: tag() }, ...fields }, signal);
+export const explain = (fields, signal) => post("/v1/explain", { request_id: fresh(8), context: { locale: tag() }, ...fields }, signal);
 export const send = (event) => post("/v1/events", event);
 export const person = (id) => call(`/v1/users/${encodeURIComponent(id)}?limit=200`);
 export const model = () => call("/v1/model");

@@ -1,6 +1,7 @@
 // A searchable combobox, after the ARIA pattern "editable combobox with list autocomplete".
 
 import { later, make } from "./dom.js";
+import { words } from "./strings.js";
 
 /**
  * Make an input search as one types.
@@ -30,7 +31,7 @@ export function combobox(input, list, { search, pick, fail }) {
       make("span", { textContent: option.label }),
       make("small", { textContent: option.hint }),
     )));
-    if (!found.length) list.replaceChildren(make("li", { className: "none", textContent: "Nothing found; try a shorter word." }));
+    if (!found.length) list.replaceChildren(make("li", { className: "none", textContent: words().nothingFound }));
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
     mark(found.length ? Math.max(found.findIndex((option) => option.label === input.value), 0) : -1);

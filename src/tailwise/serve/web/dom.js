@@ -1,5 +1,7 @@
 // Building the page. Texts of items and people are hostile: they only ever become text nodes.
 
+import { tag, words } from "./strings.js";
+
 /** An element with properties (or attributes, where there is no such property) and children. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -35,15 +37,15 @@ export function later(act, ms) {
 }
 
 /** 1234.5 as people of the page's language write it. */
-export const number = (value) => new Intl.NumberFormat("en", { maximumFractionDigits: 4 }).format(value);
+export const number = (value) => new Intl.NumberFormat(tag(), { maximumFractionDigits: 4 }).format(value);
 
 /** "3 days ago" for a time in seconds since epoch. */
 export function ago(time) {
   const seconds = time - Date.now() / 1000;
   const units = [["year", 31557600], ["month", 2629800], ["day", 86400], ["hour", 3600], ["minute", 60]];
-  const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+  const speak = new Intl.RelativeTimeFormat(tag(), { numeric: "auto" });
   for (const [unit, size] of units) {
-    if (Math.abs(seconds) >= size) return words.format(Math.round(seconds / size), unit);
+    if (Math.abs(seconds) >= size) return speak.format(Math.round(seconds / size), unit);
   }
-  return "just now";
+  return words().justNow;
 }

@@ -1,20 +1,21 @@
 // The two orders side by side: the same element stays with an item, so that it can be seen to move.
 
 import { find, icon, make } from "./dom.js";
+import { words } from "./strings.js";
 
-const ACTIONS = [["view", "View"], ["favourite", "Like"], ["dislike", "Dislike"], ["purchase", "Purchase"]];
+const ACTIONS = ["view", "favourite", "dislike", "purchase"];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 const before = { list: find("first"), rows: new Map() };
 const after = { list: find("reranked"), rows: new Map() };
 
-/** Show an answer; `act(item, place, event)` is called for a click. Returns how many moved up, down and came in. */
-export function showLists(answer, act) {
+/** Show an answer; `act(item, place, event)` and `why(item, shown)` are called for clicks. Returns how many moved up, down, in. */
+export function showLists(answer, act, why) {
   const firstPlaces = new Map(answer.first_stage.map((item, index) => [item.item_id, index + 1]));
   const lastPlaces = new Map(answer.items.map((item, index) => [item.item_id, index + 1]));
   const focus = rememberFocus();
-  arrange(before, answer.first_stage, (item, place, share) => firstRow(item, place, share, lastPlaces.get(item.item_id)));
-  arrange(after, answer.items, (item, place, share) => rerankedRow(item, place, share, firstPlaces.get(item.item_id), act));
+  arrange(before, answer.first_stage, (item, place, share) => firstRow(item, place, share, lastPlaces.get(item.item_id), why));
+  arrange(after, answer.items, (item, place, share) => rerankedRow(item, place, share, firstPlaces.get(item.item_id), act, why));
   restoreFocus(focus);
   drawLinks(firstPlaces, lastPlaces);
   const moves = answer.items.map((item, index) => (firstPlaces.get(item.item_id) ?? Infinity) - index - 1);
@@ -51,20 +52,22 @@ function glide(row, was) {
   row.animate([from, { transform: "none" }], { duration: 420, easing: "cubic-bezier(.2,.8,.2,1)" });
 }
 
-function firstRow(item, place, share, now) {
+function firstRow(item, place, share, now, why) {
+  const ask = make("button", { type: "button", className: "ask", textContent: words().whyNot, "aria-label": words().whyNotItem(item.title), onclick: () => why(item, false) });
   return [
     make("span", { className: "place", textContent: place }),
     make("div", { className: "body" }, make("strong", { className: "title", textContent: item.title }), score(item, share)),
-    shown("goes", now === undefined ? "–" : `→ ${now}`, now === undefined ? "not on the list" : `now number ${now}`),
+    now === undefined ? ask : shown("goes", `→ ${now}`, words().nowNumber(now)),
   ];
 }
 
-function rerankedRow(item, place, share, was, act) {
+function rerankedRow(item, place, share, was, act, why) {
   const labels = item.labels.slice(0, 4).map((label) => make("span", { textContent: label }));
-  const tail = item.tail ? make("span", { className: "tail", textContent: "long tail", title: "Outside the most popular items" }) : null;
+  const tail = item.tail ? make("span", { className: "tail", textContent: words().tail, title: words().outside }) : null;
   const reasons = item.reasons.map((reason) => make("li", { textContent: reason }));
-  const buttons = ACTIONS.map(([event, verb]) => {
-    const label = `${verb}: ${item.title}`;
+  const ask = make("button", { type: "button", className: "ask", textContent: words().why, "aria-label": words().whyItem(item.title), onclick: () => why(item, true) });
+  const buttons = ACTIONS.map((event) => {
+    const verb = words().act[event], label = words().actOn(verb, item.title);
     const button = make("button", { type: "button", title: verb, "aria-label": label, onclick: () => act(item, place, event) }, icon(event));
     button.dataset.event = event;
     return button;
@@ -76,33 +79,33 @@ function rerankedRow(item, place, share, was, act) {
         make("span", { className: "labels" }, tail, ...labels)),
       movement(item, place, was)),
     make("div", { className: "line" },
-      make("div", { className: "body" }, make("ul", { className: "reasons", "aria-label": "Why" }, ...reasons), score(item, share)),
-      make("div", { className: "actions" }, ...buttons)),
+      make("div", { className: "body" }, make("ul", { className: "reasons", "aria-label": words().reasons }, ...reasons), score(item, share)),
+      make("div", { className: "actions" }, ask, ...buttons)),
   ];
 }
 
 function movement(item, place, was) {
   const by = was === undefined ? 0 : was - place;
-  const [text, kind, words] = was === undefined
-    ? [`● new`, "new", `new here; it was number ${item.first_rank} of the first stage`]
-    : by > 0 ? [`▲${by}`, "up", `up ${by} from ${was}`]
-    : by < 0 ? [`▼${-by}`, "down", `down ${-by} from ${was}`]
-    : ["=", "same", "where it was"];
-  const origin = was === undefined ? make("small", { textContent: `from ${item.first_rank}`, "aria-hidden": "true" }) : null;
-  return shown(`move ${kind}`, text, words, origin);
+  const [text, kind, said] = was === undefined
+    ? [`● ${words().isNew}`, "new", words().newHere(item.first_rank)]
+    : by > 0 ? [`▲${by}`, "up", words().upFrom(by, was)]
+    : by < 0 ? [`▼${-by}`, "down", words().downFrom(-by, was)]
+    : ["=", "same", words().same];
+  const origin = was === undefined ? make("small", { textContent: words().from(item.first_rank), "aria-hidden": "true" }) : null;
+  return shown(`move ${kind}`, text, said, origin);
 }
 
 /** A sign to look at, and the words to hear. */
-function shown(className, sign, words, ...more) {
-  return make("span", { className, title: words }, make("span", { textContent: sign, "aria-hidden": "true" }),
-    make("span", { className: "hidden", textContent: words }), ...more);
+function shown(className, sign, said, ...more) {
+  return make("span", { className, title: said }, make("span", { textContent: sign, "aria-hidden": "true" }),
+    make("span", { className: "hidden", textContent: said }), ...more);
 }
 
 function score(item, share) {
   const bar = make("span", { className: "share" });
   bar.style.setProperty("--share", share);
   const text = item.score === null ? "–" : item.score.toFixed(3);
-  return make("div", { className: "score", title: "Score" }, bar, make("span", { className: "mono", textContent: text }));
+  return make("div", { className: "score", title: words().score }, bar, make("span", { className: "mono", textContent: text }));
 }
 
 // When the pressed button's item leaves the list, the focus goes to the item now in its place.

@@ -1,11 +1,8 @@
 // What stands around the lists: the history, the trace, the model card.
 
 import { ago, find, icon, make, number } from "./dom.js";
+import { words } from "./strings.js";
 
-const VERBS = {
-  view: "viewed", click: "clicked", favourite: "liked", cart: "put in the cart", purchase: "bought",
-  rating: "rated", dwell: "stayed with", skip: "skipped", dislike: "disliked",
-};
 const ICONS = new Set(["view", "favourite", "dislike", "purchase"]);
 
 /** A person's events, newest first. */
@@ -19,13 +16,13 @@ export function showHistory(events, total) {
       { className: event.event },
       icon(ICONS.has(event.event) ? event.event : "dot"),
       make("span", { className: "title", textContent: event.title }),
-      make("small", {}, `${VERBS[event.event] ?? event.event}${value} · `,
+      make("small", {}, `${words().done[event.event] ?? event.event}${value} · `,
         make("time", { dateTime: Number.isNaN(+when) ? "" : when.toISOString(), textContent: ago(event.time) })),
     );
   });
   find("history").replaceChildren(...(rows.length ? rows : [make("li", {
     className: "none",
-    textContent: "Nothing yet. Like something on the list, or add something above, and the list will follow.",
+    textContent: words().nothingYet,
   })]));
 }
 
@@ -33,7 +30,7 @@ export function showHistory(events, total) {
 export function showTrace(trace, trip) {
   const total = trace.reduce((sum, step) => sum + step.ms, 0);
   find("total").textContent = `${total.toFixed(1)} ms`;
-  find("trip").textContent = `to rank, ${trip.toFixed(0)} ms there and back`;
+  find("trip").textContent = words().trip(trip.toFixed(0));
   find("bar").replaceChildren(...trace.map((step) => {
     const part = make("span", { title: `${step.name}: ${step.ms.toFixed(2)} ms`, className: step.skipped ? "skipped" : "" },
       make("span", { textContent: step.name }));
@@ -56,12 +53,12 @@ export function showModel(card) {
   find("version").textContent = version;
   find("card").replaceChildren(
     make("dl", { className: "figures" }, ...Object.entries(counts).flatMap(([name, value]) =>
-      [make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: number(value) }))])),
+      [make("div", {}, make("dt", { textContent: words().counts[name] ?? name }), make("dd", { textContent: number(value) }))])),
     nested({ version, created, seed }),
-    ...(metrics === undefined ? [] : [make("h3", { textContent: "Measured when it was fitted" }), nested(metrics)]),
-    ...(notes === undefined ? [] : [make("h3", { textContent: "Notes" }), nested(notes)]),
-    ...steps("Sources", pipeline.retrieve), ...steps("Stages", pipeline.stage),
-    ...(Object.keys(more).length ? [make("h3", { textContent: "Also" }), nested(more)] : []),
+    ...(metrics === undefined ? [] : [make("h3", { textContent: words().measured }), nested(metrics)]),
+    ...(notes === undefined ? [] : [make("h3", { textContent: words().notes }), nested(notes)]),
+    ...steps(words().sources, pipeline.retrieve), ...steps(words().stages, pipeline.stage),
+    ...(Object.keys(more).length ? [make("h3", { textContent: words().also }), nested(more)] : []),
   );
 }
 

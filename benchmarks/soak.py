@@ -1,0 +1,123 @@
+"""
+Mixed load for half an hour against one worker: does memory grow, does anything fail?
+
+Ranks, events, explanations, look-ups and erasures of thousands of people, one after the other on a few connections.
+Every ten seconds it notes the resident memory; the slope is of the second half, when caches are full.
+
+    python benchmarks/soak.py [--model MODEL] [--minutes 30]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import numpy as np
+from bench_quality import movielens
+from bench_serve import free_port, quick_model, ready, resident
+
+CLIENTS, PEOPLE = 4, 5_000
+STEADY_MB_H = 10.0
+"""Growth of the second half, in MB an hour, that counts as none."""
+FILLING_S = 1200.0
+"""Runs that are shorter have not settled: their slope is shown, not judged."""
+SAMPLE_S = 10.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--minutes", type=float, default=30)
+    options = parser.parse_args()
+    data = movielens()
+    items = data.items["item_id"].to_list()
+    with tempfile.TemporaryDirectory() as scratch:
+        model = options.model or quick_model(data, Path(scratch) / "model")
+        port = free_port()
+        command = [sys.executable, "-m", "tailwise.cli", "serve", str(model), "--port", str(port)]
+        state = ["--state", f"sqlite:///{scratch}/state.sqlite"]
+        server = subprocess.Popen([*command, *state], stdout=subprocess.DEVNULL)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            ready(address)
+            answers, samples = asyncio.run(soak(address, items, server.pid, options.minutes * 60))
+        finally:
+            server.terminate()
+            ended = server.wait(30)
+    sys.exit(judged(answers, samples, ended))
+
+
+async def soak(
+    address: str, items: list[str], pid: int, seconds: float
+) -> tuple[Counter[tuple[str, int]], list[tuple[float, float]]]:
+    """Answers by route and status, and (seconds, MB) samples."""
+    answers: Counter[tuple[str, int]] = Counter()
+    samples: list[tuple[float, float]] = []
+    begin = time.monotonic()
+    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+
+        async def one(seed: int) -> None:
+            rng = np.random.default_rng(seed)
+            while time.monotonic() - begin < seconds:
+                what, method, path, body = asked(rng, items)
+                try:
+                    status = (await client.request(method, path, json=body)).status_code
+                except httpx.HTTPError as error:
+                    print(f"{what}: {type(error).__name__}: {error}", flush=True)
+                    status = 0
+                answers[what, status] += 1
+
+        async def watch() -> None:
+            while (gone := time.monotonic() - begin) < seconds:
+                samples.append((gone, resident(pid)))
+                print(f"{gone:6.0f} s  {samples[-1][1]:6.1f} MB  {sum(answers.values())} answers", flush=True)
+                await asyncio.sleep(min(SAMPLE_S, max(seconds - gone, 0.1)))
+
+        await asyncio.gather(watch(), *(one(seed) for seed in range(CLIENTS)))
+    samples.append((seconds, resident(pid)))
+    return answers, samples
+
+
+def asked(rng: np.random.Generator, items: list[str]) -> tuple[str, str, str, object]:
+    """One request of the mix: its name, method, path and body."""
+    user = f"p{rng.integers(PEOPLE)}"
+    event = {"user_id": user, "item_id": items[rng.integers(len(items))], "event": "click"}
+    candidates = [items[i] for i in rng.choice(len(items), 100, replace=False)]
+    kinds: dict[str, tuple[float, str, str, object]] = {
+        "rank": (0.50, "POST", "/v1/rank", {"user_id": user, "candidates": candidates}),
+        "events": (0.35, "POST", "/v1/events", [event] * int(rng.integers(1, 5))),
+        "recommend": (0.05, "POST", "/v1/recommend", {"user_id": user, "explain": True}),
+        "user": (0.06, "GET", f"/v1/users/{user}", None),
+        "erase": (0.02, "DELETE", f"/v1/users/{user}", None),
+        "metrics": (0.01, "GET", "/metrics", None),
+        "explain": (0.01, "POST", "/v1/explain", {"user_id": user, "candidates": candidates[:20], "k": 5}),
+    }
+    what = rng.choice(list(kinds), p=[share for share, *_ in kinds.values()])
+    return str(what), *kinds[what][1:]
+
+
+def judged(answers: Counter[tuple[str, int]], samples: list[tuple[float, float]], ended: int) -> int:
+    """Print what came of it; 1 when something failed or memory grows."""
+    times, sizes = np.array(samples).T
+    late = times >= times[-1] / 2
+    slope = float(np.polyfit(times[late], sizes[late], 1)[0]) * 3600
+    errors = {f"{what} {status}": n for (what, status), n in answers.items() if not 200 <= status < 300}
+    total = {what: sum(n for (name, _), n in answers.items() if name == what) for what, _ in sorted(answers)}
+    print(json.dumps({"answers": total, "errors": errors, "load": os.getloadavg()[0]}))
+    print(f"memory: {sizes[0]:.1f} MB at first, {sizes[-1]:.1f} at the end, {sizes.max():.1f} at most")
+    print(f"slope of the second half: {slope:+.1f} MB an hour (at most {STEADY_MB_H:g} counts as none)")
+    grows = slope > STEADY_MB_H and times[-1] >= FILLING_S
+    return int(bool(errors) or grows or ended != 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What a cross-encoder learns from: histories with candidates that were taken and such that were not, as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  what everyone calls it
+
+from tailwise.data.batch import token_batches
+from tailwise.encode.pairs import TITLE_TOKENS, Frame, Tokens, Words
+from tailwise.learn.listwise_losses import listnet_loss
+from tailwise.learn.losses import Contest, bpr
+from tailwise.learn.slates import Example
+from tailwise.nets.language import TextReader, padded
+from tailwise.types import Floats, Rows
+
+PARTS = 2
+"""Of a batch, worked on side by side; fixed, so that the number of threads changes no result."""
+BUDGET = 4096
+"""Pairs × longest pair of one batch that is only read."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One history, and candidates with what came of each."""
+
+    past: Tokens
+    rows: Rows  # (N,) items with a text
+    labels: Floats  # (N,) in [0, 1]: 1 was taken
+
+    @property
+    def telling(self) -> bool:
+        """Whether something was taken and something else was not."""
+        return bool(self.labels.max(initial=0) > self.labels.min(initial=1))
+
+    def drawn(self, negatives: int, rng: np.random.Generator) -> Lesson:
+        """What was taken, and so many of the others, drawn."""
+        others = np.flatnonzero(self.labels == 0)
+        if len(others) <= negatives:
+            return self
+        kept = np.concatenate([np.flatnonzero(self.labels > 0), rng.choice(others, negatives, replace=False)])
+        return Lesson(self.past, self.rows[kept], self.labels[kept])
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A network with what makes its inputs."""
+
+    net: TextReader
+    frame: Frame
+    items: Words
+    titles: Words
+    pad_id: int
+
+    def lesson(self, example: Example) -> Lesson:
+        """A case as a lesson: candidates without a text are left out."""
+        rows = example.slate.columns["row"]
+        told = (rows >= 0) & (self.items.lengths(rows) > 0)
+        past = self.frame.past(self.titles, example.request.past.liked())
+        return Lesson(past, rows[told], example.relevant[told].astype(np.float32))
+
+    def pairs(self, lessons: Sequence[Lesson]) -> list[Tokens]:
+        """Every pair of some lessons, one below the other."""
+        return [self.frame.pair(own.past, self.items.of(int(row))) for own in lessons for row in own.rows]
+
+    def inputs(self, pairs: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, each (ΣN, T)."""
+        return padded([pair.tolist() for pair in pairs], self.pad_id, multiple=8)
+
+    def judged(self, lessons: Sequence[Lesson], pool: Executor) -> list[Floats]:
+        """What the network says of each lesson's candidates, each (N,)."""
+        pairs = self.pairs(lessons)
+
+        def one(places: list[int]) -> tuple[list[int], Floats]:
+            with torch.no_grad():  # each thread has its own say in this
+                return places, self.net(*self.inputs([pairs[place] for place in places]))[:, 0].float().numpy()
+
+        out = np.zeros(len(pairs), np.float32)
+        for places, said in pool.map(one, token_batches([len(pair) for pair in pairs], budget=BUDGET)):
+            out[places] = said
+        return np.split(out, np.cumsum([len(own.rows) for own in lessons])[:-1])
+
+
+def words_of(tokenizer: Any, texts: Sequence[str], most: int) -> Words:
+    """
+    Texts as tokens, at most ``most`` each, without the model's own marks.
+
+    What reads like such a mark, ``[SEP]`` in a title, becomes the letters that it is made of.
+    """
+    clean = [text.encode(errors="replace").decode() for text in texts]
+    found = tokenizer(clean, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return Words.join([own[:most] for own in found])
+
+
+def frame_of(tokenizer: Any, *, history: int, item: int) -> Frame:
+    """Where a model's own marks stand in a pair; one that has none, as causal models, gets a line break between."""
+    plain = {"add_special_tokens": False}
+    own = tokenizer("a", "b")
+    sides = own.sequence_ids()
+    ids = np.array(own["input_ids"])
+    first, second = sides.index(0), sides.index(1)
+    last = len(sides) - sides[::-1].index(0)
+    middle = tuple(ids[last:second].tolist()) or tuple(tokenizer("\n", **plain)["input_ids"])
+    return Frame(
+        start=tuple(ids[:first].tolist()),
+        comma=tuple(tokenizer(";", **plain)["input_ids"]),
+        middle=middle,
+        end=tuple(ids[second + 1 :].tolist()),
+        history=history,
+        item=item,
+    )
+
+
+def title_words(tokenizer: Any, titles: Sequence[str | None], texts: Sequence[str]) -> Words:
+    """What stands for an item in a history: its title, and the start of its text where it has none."""
+    return words_of(tokenizer, [title or text for title, text in zip(titles, texts, strict=True)], TITLE_TOKENS)
+
+
+def list_auc(scores: Sequence[Floats], lessons: Sequence[Lesson]) -> float:
+    """
+    Mean over the telling lessons of the chance that something taken is above something that was not; ties count half.
+
+    >>> lesson = Lesson(np.array([1]), np.array([4, 5, 6]), np.array([0, 1, 0], np.float32))
+    >>> list_auc([np.array([0.1, 0.5, 0.9], np.float32)], [lesson])
+    0.5
+    """
+    each = []
+    for said, own in zip(scores, lessons, strict=True):
+        taken, left = said[own.labels > 0], said[own.labels == 0]
+        if len(taken) and len(left):
+            ahead = np.sign(taken[:, None].astype(np.float64) - left)
+            each.append(float((1 + ahead).mean() / 2))
+    return float(np.mean(each)) if each else 0.5
+
+
+def epoch_batches(
+    lessons: Sequence[Lesson], *, batch: int, negatives: int, seed: int
+) -> Callable[[int], Iterator[list[tuple[list[Lesson], int]]]]:
+    """
+    An epoch's number to its batches, each in ``PARTS`` parts: lessons, and how many the batch has.
+
+    Lessons with histories of like length stand together, jittered, so that little is padded and epochs differ.
+    """
+    lengths = np.array([len(own.past) for own in lessons], np.float64)
+
+    def each(epoch: int) -> Iterator[list[tuple[list[Lesson], int]]]:
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(len(lessons))
+        order = order[np.argsort(lengths[order] * rng.uniform(0.9, 1.1, len(order)), kind="stable")]
+        groups = [order[start : start + batch] for start in range(0, len(order), batch)]
+        for place in rng.permutation(len(groups)):
+            drawn = [lessons[own].drawn(negatives, rng) for own in groups[place]]
+            yield [(drawn[part::PARTS], len(drawn)) for part in range(PARTS) if drawn[part::PARTS]]
+
+    return each
+
+
+def loss_of(reader: Reader, kind: str) -> Callable[[tuple[list[Lesson], int], torch.Generator], Tensor]:
+    """What a part costs; the parts of a batch add up to its mean over lessons."""
+
+    def loss(part: tuple[list[Lesson], int], noise: torch.Generator) -> Tensor:
+        lessons, of = part
+        said = reader.net(*reader.inputs(reader.pairs(lessons)), noise)[:, 0]  # (ΣN,)
+        longest = max(len(own.rows) for own in lessons)
+        mask, labels = torch.zeros(len(lessons), longest, dtype=torch.bool), torch.zeros(len(lessons), longest)
+        for place, own in enumerate(lessons):
+            mask[place, : len(own.rows)] = True
+            labels[place, : len(own.rows)] = torch.from_numpy(own.labels)
+        scores = torch.zeros(mask.shape).masked_scatter(mask, said)  # (J, N)
+        if kind == "listwise":
+            return listnet_loss(scores, labels, mask, of=of)
+        if kind == "bce":
+            each = F.binary_cross_entropy_with_logits(scores, labels, reduction="none").masked_fill(~mask, 0.0)
+            return (each.sum(1) / mask.sum(1)).sum() / of
+        owner, taken = (labels > 0).nonzero(as_tuple=True)
+        contest = Contest(scores[owner, taken], scores[owner], mask[owner] & (labels[owner] == 0))
+        return bpr(contest).sum() / of
+
+    return loss
+
+
+def lessons_of(reader: Reader, examples: Sequence[Example], chosen: NDArray[np.bool_]) -> list[Lesson]:
+    """Telling lessons with a history, of the chosen cases."""
+    made = (reader.lesson(example) for example, own in zip(examples, chosen, strict=True) if own)
+    return [lesson for lesson in made if lesson.telling and len(lesson.past)]

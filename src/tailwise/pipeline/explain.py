@@ -1,0 +1,108 @@
+"""
+Why a list is as it is: a request answered again, with somebody looking on.
+
+    answer ─▶ slates after each stage ─▶ sources   what each adds to the fused score; they add up to it
+                                      ├▶ history   what each item of the history adds to that
+                                      ├▶ kinds     Shapley values of the kinds of signals in the final score
+                                      ├▶ steps     place and score before and after each stage
+                                      └▶ without   the least that would have to be gone for the item to fall
+
+Cost, in rankings of the same request: 1, and 2 to the kinds of signals passes of what judges by them (some 30 ms), and
+as many as ``Effort`` allows to look for what would have to be gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tailwise.pipeline.absent import below, missing
+from tailwise.pipeline.asking import Answer
+from tailwise.pipeline.counterfactual import Order, Trials, falls
+from tailwise.pipeline.dissect import Dissection, places_in
+from tailwise.pipeline.explained import Counterfactual, Effort, Explained, Explanation, Missing, Ranks, titles
+from tailwise.types import AGAINST, Ids, Request, Slate, ids_of
+
+
+@dataclass
+class Seen:
+    """Slates in the order in which they came to be."""
+
+    steps: list[tuple[str, Slate]] = field(default_factory=list)
+    request: Request | None = None
+
+    def __call__(self, key: str, request: Request, slate: Slate) -> None:
+        self.request = request
+        self.steps.append((key, slate))
+
+
+def explain(engine: Ranks, request: Request, item_id: str | None = None, effort: Effort | None = None) -> Explained:
+    """
+    Explain the items of a list, or one item, on the list or not.
+
+    Args:
+        engine: What answers.
+        request: As it would be answered.
+        item_id: None explains every item of the list.
+        effort: How hard to look for what would have to be gone.
+
+    Raises:
+        RequestError: As ``answer``.
+    """
+    seen, effort = Seen(), effort or Effort()
+    answer = engine.answer(request, watch=seen)
+    resolved, slate = seen.request, seen.steps[0][1]
+    assert resolved is not None, "the engine tells of every slate"
+    gates = {step.name: step.skipped for step in answer.trace if step.skipped}
+    chosen = answer.slate.item_ids if item_id is None else ids_of([item_id])
+    places = places_in(slate.item_ids, chosen)
+    if item_id is not None and places[0] < 0:
+        why = missing(engine, request, resolved, answer, item_id)
+        return Explained(answer, (_stranger(engine, item_id, why),), gates, 0)
+    explained = Dissection(engine, resolved, seen.steps, answer).items(places)
+    if item_id is not None and explained[0].place is None:
+        explained = [replace(explained[0], missing=below(explained[0], answer))]
+    trials = Trials(_again(engine, resolved, answer), tries=effort.tries, seconds=effort.seconds)
+    carriers = {e.item_id: _carriers(e, resolved) for e in explained if e.place is not None}
+    found = falls(answer.slate.item_ids.tolist(), carriers, trials)
+    items = tuple(replace(e, without=_without(engine, e, found)) for e in explained)
+    return Explained(answer, items, gates, len(trials))
+
+
+def _carriers(explanation: Explanation, request: Request) -> list[str]:
+    """What of a history is taken away to see an item fall: what carried it most first, then what is newest."""
+    past = request.past
+    liked = [str(i) for i, kind in zip(past.item_ids[::-1], past.events[::-1], strict=True) if kind not in AGAINST]
+    carried = [own.item_id for own in explanation.history if own.adds > 0]
+    return list(dict.fromkeys([*carried, *liked]))
+
+
+def _again(engine: Ranks, request: Request, answer: Answer) -> Order:
+    """Ranks a resolved request without items of its history, which stay off the list where what was had does."""
+
+    def order(gone: frozenset[str]) -> Ids:
+        kept = ~np.isin(request.past.item_ids, list(gone))
+        # What is excluded goes along, so that an item does not fall only because the one taken away comes back.
+        less = replace(request, history=request.past.take(kept), exclude_seen=answer.excluded_seen)
+        return engine.answer(less).slate.item_ids
+
+    return order
+
+
+def _without(
+    engine: Ranks, explanation: Explanation, found: dict[str, tuple[frozenset[str], int | None]]
+) -> Counterfactual | None:
+    if explanation.item_id not in found or explanation.place is None:
+        return None
+    gone, after = found[explanation.item_id]
+    item_ids = ids_of(sorted(gone))
+    names = titles(engine.catalogue, item_ids, engine.catalogue.rows(item_ids))
+    return Counterfactual(tuple(item_ids.tolist()), tuple(names), explanation.place, after)
+
+
+def _stranger(engine: Ranks, item_id: str, why: Missing) -> Explanation:
+    """An item that never came to the stages."""
+    one = ids_of([item_id])
+    (title,) = titles(engine.catalogue, one, engine.catalogue.rows(one))
+    return Explanation(item_id, title, None, None, None, None, missing=why)
