@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -86,7 +87,8 @@ def fitted(world: World, url: str, **settings: Any) -> Engine:
         stage=(step,),
         exclude_seen=False,
     )
-    return fit(world.dataset, config, seed=5, settings=Settings(cache=Path("unused"), threads=1))
+    with TemporaryDirectory() as cache:  # of texts; what the model says is kept elsewhere
+        return fit(world.dataset, config, seed=5, settings=Settings(cache=Path(cache), threads=1))
 
 
 def test_a_model_that_helps_is_used_and_a_second_fit_asks_nothing(world: World, reranker: Reranker) -> None:
