@@ -124,10 +124,10 @@ def draw(found: list[dict[str, object]], path: Path) -> None:
     axes.set_xlabel("events since tastes, fashion and sequels changed")
     axes.set_ylabel("expected NDCG@10")
     axes.set_ylim(0)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.set_title(f"mean and range of {len(found)} seeds", fontsize=9)
+    axes.text(0.01, 0.02, f"mean and range of {len(found)} seeds", fontsize=8, transform=axes.transAxes)
     figure.tight_layout()
     figure.savefig(path)
 
