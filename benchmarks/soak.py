@@ -1,10 +1,12 @@
 """
 Mixed load for half an hour against one worker: does memory grow, does anything fail?
 
-Ranks, events, explanations, look-ups and erasures of thousands of people, one after the other on a few connections.
-Every ten seconds it notes the resident memory; the slope is of the second half, when caches are full.
+First what the service remembers of people is filled to its bounds (100,000 events and as many ids of events, some
+25 and 10 MB), which it would otherwise reach after hours, so that what grows afterwards is a leak. Then ranks, events,
+explanations, look-ups and erasures of thousands of people, one after the other on a few connections. Every ten seconds
+it notes the resident memory; the slope is of the second half.
 
-    python benchmarks/soak.py [--model MODEL] [--minutes 30]
+    python benchmarks/soak.py [--model MODEL] [--minutes 30] [--clients 4]
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -25,7 +28,10 @@ import numpy as np
 from bench_quality import movielens
 from bench_serve import free_port, quick_model, ready, resident
 
-CLIENTS, PEOPLE = 4, 5_000
+PEOPLE = 5_000
+FIRST = 120_000
+"""Events that fill what is remembered, in batches of ``BATCH``."""
+BATCH = 100
 STEADY_MB_H = 10.0
 """Growth of the second half, in MB an hour, that counts as none."""
 FILLING_S = 1200.0
@@ -37,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--clients", type=int, default=4)
     options = parser.parse_args()
     data = movielens()
     items = data.items["item_id"].to_list()
@@ -49,15 +56,35 @@ def main() -> None:
         try:
             address = f"http://127.0.0.1:{port}"
             ready(address)
-            answers, samples = asyncio.run(soak(address, items, server.pid, options.minutes * 60))
+            fill(address, items)
+            answers, samples = asyncio.run(
+                soak(address, items, server.pid, seconds=options.minutes * 60, clients=options.clients)
+            )
         finally:
             server.terminate()
             ended = server.wait(30)
     sys.exit(judged(answers, samples, ended))
 
 
+def fill(address: str, items: list[str]) -> None:
+    """Give everybody a past, and have it read, so that bounded memories are full."""
+    rng = np.random.default_rng(0)
+    with httpx.Client(base_url=address, timeout=60) as client:
+        for _ in range(FIRST // BATCH):
+            chosen = zip(rng.integers(PEOPLE, size=BATCH), rng.integers(len(items), size=BATCH), strict=True)
+            client.post("/v1/events", json=[event(f"p{user}", items[item]) for user, item in chosen]).raise_for_status()
+        for user in range(PEOPLE):
+            body = {"user_id": f"p{user}", "candidates": items[:2]}
+            client.post("/v1/rank", json=body).raise_for_status()
+
+
+def event(user: str, item: str) -> dict[str, str]:
+    """An event as a careful client sends it."""
+    return {"user_id": user, "item_id": item, "event": "click", "event_id": uuid.uuid4().hex}
+
+
 async def soak(
-    address: str, items: list[str], pid: int, seconds: float
+    address: str, items: list[str], pid: int, *, seconds: float, clients: int
 ) -> tuple[Counter[tuple[str, int]], list[tuple[float, float]]]:
     """Answers by route and status, and (seconds, MB) samples."""
     answers: Counter[tuple[str, int]] = Counter()
@@ -82,7 +109,7 @@ async def soak(
                 print(f"{gone:6.0f} s  {samples[-1][1]:6.1f} MB  {sum(answers.values())} answers", flush=True)
                 await asyncio.sleep(min(SAMPLE_S, max(seconds - gone, 0.1)))
 
-        await asyncio.gather(watch(), *(one(seed) for seed in range(CLIENTS)))
+        await asyncio.gather(watch(), *(one(seed) for seed in range(clients)))
     samples.append((seconds, resident(pid)))
     return answers, samples
 
@@ -90,11 +117,11 @@ async def soak(
 def asked(rng: np.random.Generator, items: list[str]) -> tuple[str, str, str, object]:
     """One request of the mix: its name, method, path and body."""
     user = f"p{rng.integers(PEOPLE)}"
-    event = {"user_id": user, "item_id": items[rng.integers(len(items))], "event": "click"}
+    events = [event(user, items[item]) for item in rng.integers(len(items), size=int(rng.integers(1, 5)))]
     candidates = [items[i] for i in rng.choice(len(items), 100, replace=False)]
     kinds: dict[str, tuple[float, str, str, object]] = {
         "rank": (0.50, "POST", "/v1/rank", {"user_id": user, "candidates": candidates}),
-        "events": (0.35, "POST", "/v1/events", [event] * int(rng.integers(1, 5))),
+        "events": (0.35, "POST", "/v1/events", events),
         "recommend": (0.05, "POST", "/v1/recommend", {"user_id": user, "explain": True}),
         "user": (0.06, "GET", f"/v1/users/{user}", None),
         "erase": (0.02, "DELETE", f"/v1/users/{user}", None),

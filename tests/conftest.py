@@ -108,6 +108,7 @@ def _config(backbone: Path) -> PipelineConfig:
             Step(name="mmr", settings={"trade_off": 0.9}),
             Step(name="dpp", settings={"trade_off": 0.95}),
             Step(name="exposure", settings={"tail_share": 0.3}),
+            Step(name="newcomers"),
             Step(name="rules", settings={"rule": rules}),
             Step(name="bandit", settings={"slots": [10]}),
             Step(name="reasons"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from tailwise import artifacts
 from tailwise.artifacts import check, load_arrays, save_arrays, writing
 from tailwise.errors import ArtifactError
 
@@ -132,3 +134,27 @@ def test_a_change_to_a_mapped_array_and_a_new_file_leave_the_others_alone(tmp_pa
     assert other.tolist() == list(range(5000))
     assert load_arrays(path)["values"].tolist() == [0.0, 0.0]
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_a_killed_writer_left_goes_a_day_later_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, old = tmp_path / ".shop.unfinished-ab12_xyz", tmp_path / ".shop.unfinished-ab12_xyz.old"
+    others = [".shop.backup", ".shop.next.unfinished-ab12_xyz", ".library.unfinished-ab12_xyz", "shop.unfinished-a"]
+    for folder in (left, old, *(tmp_path / name for name in others)):
+        (folder / "part").mkdir(parents=True)
+    (tmp_path / ".shop.unfinished-file").write_text("a file")
+    (tmp_path / ".shop.unfinished-link").symlink_to(tmp_path / "shop.unfinished-a")
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    with writing(tmp_path / "shop", {}):  # on the same day it may be somebody's work
+        pass
+    at_once = sorted(path.name for path in tmp_path.iterdir())
+    a_day_later = time.time() + 90_000
+    monkeypatch.setattr(artifacts.time, "time", lambda: a_day_later)
+    with writing(tmp_path / "shop", {}):
+        pass
+    later = sorted(path.name for path in tmp_path.iterdir())
+
+    assert at_once == sorted([*before, "shop"])
+    assert later == sorted({*at_once} - {left.name, old.name})

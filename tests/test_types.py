@@ -1,29 +1,12 @@
 """The nouns keep their promises: order, immutability, shapes; and the fakes keep the protocols'."""
 
-import math
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailwise.errors import ShapeError
-from tailwise.types import AGAINST, EVENT_KINDS, NO_HISTORY, Event, History, Request, Slate, ids_of
+from tailwise.types import AGAINST, EVENT_KINDS, NO_HISTORY, Event, History, Request
 
 ANYONE = Request("r", user_id="u")
-
-
-def slate(scores: list[float], **columns: list[object]) -> Slate:
-    ids = ids_of([f"i{n}" for n in range(len(scores))])
-    return Slate(ids, np.array(scores, np.float32), {name: np.array(column) for name, column in columns.items()})
-
-
-def test_ids_of_equal_length_stay_one_object_each() -> None:
-    ids = ids_of(["ab", "cd", None])
-
-    assert ids.shape == (3,)
-    assert ids.dtype == object
-    assert ids.tolist() == ["ab", "cd", None]
 
 
 def test_a_history_sorts_by_time_and_keeps_the_order_of_equal_times() -> None:
@@ -61,50 +44,35 @@ def test_requests_do_not_share_a_cache() -> None:
     assert Request("a").cache is not Request("b").cache
 
 
-def test_a_column_of_another_length_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"^year has 1 rows, but the slate has 2 items$"):
-        slate([1.0, 2.0], year=[1999])
-
-
-def test_scores_of_another_length_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"^scores has 1 rows, but the slate has 2 items$"):
-        slate([1.0, 2.0]).score(np.array([1.0], np.float32))
-
-
-@given(st.lists(st.floats(-5, 5, width=32) | st.just(float("nan")), max_size=12))
-@settings(max_examples=50)
-def test_score_sorts_best_first_with_ties_in_order_and_nan_last(scores: list[float]) -> None:
-    before = slate([0.0] * len(scores), place=list(range(len(scores))))
-
-    after = before.score(np.array(scores, np.float32))
-
-    known = [n for n, score in enumerate(scores) if not math.isnan(score)]
-    unknown = [n for n, score in enumerate(scores) if math.isnan(score)]
-    wanted = sorted(known, key=lambda n: -scores[n]) + unknown
-    assert after.item_ids.tolist() == [f"i{n}" for n in wanted]
-    assert [int(place) for place in after.columns["place"]] == wanted
-    assert before.item_ids.tolist() == [f"i{n}" for n in range(len(scores))]
-
-
-def test_take_moves_every_column_along() -> None:
-    taken = slate([3.0, 2.0, 1.0], vector=[[1, 1], [2, 2], [3, 3]]).take(np.array([2, 0]))
-
-    assert taken.item_ids.tolist() == ["i2", "i0"]
-    assert taken.scores.tolist() == [1.0, 3.0]
-    assert taken.columns["vector"].tolist() == [[3, 3], [1, 1]]
-
-
-def test_add_gives_a_new_slate_and_leaves_the_old_one() -> None:
-    before = slate([1.0])
-
-    after = before.add(year=np.array([1999]))
-
-    assert "year" not in before.columns
-    assert after.columns["year"].tolist() == [1999]
-
-
 def event(item_id: str, time: float, kind: str = "view") -> Event:
     return Event("u", item_id, time, kind)
+
+
+def test_columns_of_events_make_the_same_history() -> None:
+    events = [Event("u", "b", 9.0, "click", 3.0), Event("u", "a", 1.0), Event("u", "c", 1.0, "skip")]
+
+    one = History.of_columns(["b", "a", "c"], [9.0, 1.0, 1.0], ["click", "view", "skip"], [3.0, None, None])
+
+    for name in ("item_ids", "times", "events", "rows"):
+        assert getattr(one, name).tolist() == getattr(History.of(events), name).tolist()
+    np.testing.assert_array_equal(one.values, History.of(events).values)
+
+
+@given(st.lists(st.integers(-1, 4), max_size=12))
+@settings(max_examples=50)
+def test_newest_is_the_last_place_of_each_known_item(rows: list[int]) -> None:
+    past = History.of([Event("u", str(row), float(n)) for n, row in enumerate(rows)]).place(np.array(rows, np.int64))
+
+    wanted = sorted(max(place for place, row in enumerate(rows) if row == item) for item in {*rows} - {-1})
+
+    assert past.newest.tolist() == wanted
+
+
+def test_moments_ago_count_what_happened_at_once_once() -> None:
+    past = History.of([event("a", 1), event("b", 2), event("c", 2), event("d", 5)])
+
+    assert past.moments_ago.tolist() == [2, 1, 1, 0]
+    assert NO_HISTORY.moments_ago.tolist() == []
 
 
 def test_joined_histories_are_in_the_order_of_time() -> None:

@@ -11,6 +11,7 @@ Model folders: written beside their place, moved there in one step, checked when
 from __future__ import annotations
 
 import ctypes
+import glob
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,10 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PREVIOUS = ".previous"
 """Ends the name of the folder beside a model that holds the one before it."""
+UNFINISHED = ".unfinished-"
+"""Stands in the name of the hidden folder in which a model is written, after that of the model."""
+LEFT_S = 86_400.0
+"""Age, in seconds, from which a folder that was begun and never finished is nobody's any more."""
 DTYPES = {
     **{
         f"{kind}{8 * size}": np.dtype(f"<{code}{size}")
@@ -98,7 +104,8 @@ def writing(target: Path, manifest: Mapping[str, Any], *, keep: bool = False) ->
     """
     A fresh folder to fill; it replaces ``target`` in one step when the block ends well, and goes when it does not.
 
-    ``manifest`` gets the format and a checksum of every file added. A crash at any moment leaves the old model whole.
+    ``manifest`` gets the format and a checksum of every file added. A crash at any moment leaves the old model whole;
+    the hidden folder that it may leave beside it goes when the next one is written a day later or more.
 
     Args:
         target: Where the model is to stand.
@@ -113,7 +120,8 @@ def writing(target: Path, manifest: Mapping[str, Any], *, keep: bool = False) ->
     try:
         _refuse_other(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        _sweep(target)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}{UNFINISHED}", dir=target.parent))
     except OSError as error:
         raise UnavailableError(f"cannot write beside {target}: {error.strerror}") from error
     try:
@@ -235,6 +243,17 @@ def _check_file(path: Path, size: int, digest: str) -> None:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}; copy it again") from error
     if not same:
         raise ArtifactError(f"{path} does not match its checksum; copy it again, or fit the model again")
+
+
+def _sweep(target: Path) -> None:
+    """
+    Remove what writers of this model that were killed left beside it; a younger folder may be somebody's work.
+
+    Its age is that of its name, too (ctime): a model that is being exchanged for another stands there for a moment.
+    """
+    for left in target.parent.glob(f".{glob.escape(target.name)}{UNFINISHED}*"):
+        if not left.is_symlink() and left.is_dir() and time.time() - left.stat().st_ctime > LEFT_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _refuse_other(target: Path) -> None:

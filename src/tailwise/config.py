@@ -95,6 +95,7 @@ class PipelineConfig(Closed):
         Step(name="long_tail"),
         Step(name="mmr"),
         Step(name="exposure"),
+        Step(name="newcomers"),
         Step(name="rules"),
         Step(name="reasons"),
     )

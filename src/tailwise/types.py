@@ -18,25 +18,15 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from tailwise.errors import ShapeError
+from tailwise.slate import Column, Floats, Ids, Rows, Slate, ids_of
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
-Ids = NDArray[np.object_]
-Column = NDArray[Any]
+__all__ = ["Column", "Floats", "Ids", "Rows", "Slate", "ids_of"]  # of another file, and nouns like those below
 
 EVENT_KINDS = ("view", "click", "favourite", "cart", "purchase", "rating", "dwell", "skip", "dislike")
 AGAINST = frozenset({"skip", "dislike"})
 """Kinds that speak against an item: seen, but no sign of interest."""
 
 NO_ROWS: Rows = np.empty(0, np.int64)
-
-
-def ids_of(values: Sequence[str | None]) -> Ids:
-    """Ids as an (N,) object array of str, whatever their lengths."""
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +61,22 @@ class History:
     @classmethod
     def of(cls, events: Sequence[Event]) -> Self:
         """Columns of ``events``, stably sorted by time; rows are -1 until a catalogue places them."""
-        times = np.array([e.time for e in events], np.float64)
-        order = np.argsort(times, kind="stable")
+        ids, times, kinds = [e.item_id for e in events], [e.time for e in events], [e.event for e in events]
+        return cls.of_columns(ids, times, kinds, [e.value for e in events])
+
+    @classmethod
+    def of_columns(
+        cls, item_ids: Sequence[str], times: Sequence[float], events: Sequence[str], values: Sequence[float | None]
+    ) -> Self:
+        """The same from what ``H`` events are made of."""
+        when = np.array(times, np.float64)
+        order = np.argsort(when, kind="stable")
         return cls(
-            ids_of([e.item_id for e in events])[order],
-            times[order],
-            ids_of([e.event for e in events])[order],
-            np.array([np.nan if e.value is None else e.value for e in events], np.float32)[order],
-            np.full(len(events), -1, np.int64),
+            ids_of(item_ids)[order],
+            when[order],
+            ids_of(events)[order],
+            np.array(values, np.float32)[order],  # None becomes NaN
+            np.full(len(order), -1, np.int64),
         )
 
     def take(self, rows: NDArray[Any] | slice) -> Self:
@@ -115,8 +113,17 @@ class History:
     @cached_property
     def moments_ago(self) -> NDArray[np.int64]:
         """(H,) moments from each event to the newest; events at one time are one, so a basket is one step back."""
-        later = np.cumsum(np.diff(self.times, prepend=self.times[:1]) != 0)
-        return np.asarray(later.max(initial=0) - later)
+        later = np.zeros(len(self.times), np.int64)
+        np.cumsum(self.times[1:] != self.times[:-1], out=later[1:])
+        return np.asarray(later.max(initial=0) - later, np.int64)
+
+    @cached_property
+    def newest(self) -> Rows:
+        """Places of each distinct known item's newest event, in the order of time, (≤ H,)."""
+        rows = self.rows.tolist()
+        places = {row: place for place, row in enumerate(rows)}  # of several, the newest is written last
+        places.pop(-1, None)
+        return np.sort(np.fromiter(places.values(), np.int64, len(places)))
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -163,38 +170,6 @@ class Request:
     def past(self) -> History:
         """The history, empty when there is none."""
         return NO_HISTORY if self.history is None else self.history
-
-
-@dataclass(frozen=True, slots=True)
-class Slate:
-    """Candidates for one request, best first. Immutable: every verb returns a new slate."""
-
-    item_ids: Ids  # (N,)
-    scores: Floats  # (N,) higher is better
-    columns: Mapping[str, Column] = field(default_factory=dict)  # each (N, …)
-
-    def __post_init__(self) -> None:
-        n = len(self.item_ids)
-        for name, column in {"scores": self.scores, **self.columns}.items():
-            if len(column) != n:
-                raise ShapeError(f"{name} has {len(column)} rows, but the slate has {n} items")
-
-    def take(self, order: NDArray[Any] | slice) -> Self:
-        """The rows that ``order`` names, in that order; shorter drops, never invents. A slice copies nothing."""
-        columns = {name: column[order] for name, column in self.columns.items()}
-        return type(self)(self.item_ids[order], self.scores[order], columns)
-
-    def score(self, scores: Floats) -> Self:
-        """The same items with new scores, sorted best first; ties keep their order; NaN goes last."""
-        fresh = type(self)(self.item_ids, np.asarray(scores, np.float32), self.columns)
-        return fresh.take(np.argsort(-fresh.scores, kind="stable"))
-
-    def add(self, **columns: Column) -> Self:
-        """The same slate with further columns."""
-        return type(self)(self.item_ids, self.scores, {**self.columns, **columns})
-
-    def __len__(self) -> int:
-        return len(self.item_ids)
 
 
 @dataclass(frozen=True, slots=True)

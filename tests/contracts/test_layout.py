@@ -31,7 +31,6 @@ TESTED_ELSEWHERE = {
     "state/connecting.py": "tests/state/test_redis.py, with a real server",
     "state/ingest.py": "tests/state/test_streams.py, with a real queue",
     "state/journal.py": "tests/state/test_log.py, through the log",
-    "state/known.py": "tests/state/test_state_contract.py and test_sqlite.py, through the store",
     "state/memory.py": "tests/state/test_state_contract.py, with every other store",
     "state/scripts.py": "tests/state/test_redis.py, on a real server",
     "state/segments.py": "tests/state/test_state_contract.py, with every other journal",

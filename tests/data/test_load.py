@@ -68,7 +68,7 @@ def test_defaults_fill_what_a_small_folder_leaves_out(tmp_path: Path) -> None:
 
     assert data.events.rows() == [("u", "9", 1577833201.0, "view", None), ("u", "10", 1577836800.0, "view", None)]
     assert data.items.rows() == [("10",), ("9",)]
-    assert (data.users, data.graph, data.social) == (None, None, None)
+    assert (data.users, data.graph, data.social, data.named_graph()) == (None, None, None, None)
 
 
 def test_whole_number_ids_and_dates_of_parquet_and_lists_of_json_are_understood(tmp_path: Path) -> None:
@@ -312,3 +312,21 @@ def test_items_alone_are_worth_a_warning_and_no_failure(tmp_path: Path) -> None:
 
     assert [finding.level for finding in found if "has no events" in finding.message] == ["WARN"]
     assert not [finding for finding in found if finding.level == "FAIL"]
+
+
+def test_entities_give_the_graph_its_names(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id,time\nu,a,1\n")
+    (tmp_path / "items.csv").write_text("item_id\na\n")
+    (tmp_path / "graph.csv").write_text("head,relation,tail\na,director,m.01\nm.01,born in,m.02\na,cast,m.09\n")
+    (tmp_path / "entities.csv").write_text("entity,label\nm.01,Agnès Varda\nm.02,Ixelles\na,not an entity\n")
+
+    data = load(tmp_path)
+
+    named = data.named_graph()
+    assert named is not None
+    assert sorted(named.rows()) == [
+        ("Agnès Varda", "born in", "Ixelles"),
+        ("a", "cast", "m.09"),
+        ("a", "director", "Agnès Varda"),
+    ]
+    assert data.tables().keys() == {"events", "items", "graph", "entities"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tailwise.data.schema import (
     Finding,
     check_across,
+    check_entities,
     check_events,
     check_graph,
     check_items,
@@ -190,6 +191,15 @@ def test_graph_and_social_need_their_ids_and_numbers() -> None:
     assert problems(check_social(social, "social.csv")) == [
         "FAIL social.csv row 1 friend_id: null is no id; ids are text or whole numbers, and not empty",
         "FAIL social.csv row 1 weight: 'much' is no finite number; leave it empty where there is none",
+    ]
+
+
+def test_entities_are_named_once() -> None:
+    entities = pl.DataFrame({"entity": ["m.1", "m.1"], "label": ["Drama", ""]})
+
+    assert problems(check_entities(entities, "entities.csv")) == [
+        "FAIL entities.csv row 2 label: '' is no id; ids are text or whole numbers, and not empty",
+        "FAIL entities.csv row 2 entity: 'm.1' is there twice; ids must be unique",
     ]
 
 

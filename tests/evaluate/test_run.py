@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -286,3 +286,28 @@ def test_large_scores_do_not_overflow() -> None:
 def test_an_empty_list_leaves_the_guess() -> None:
     assert _log_chance(slate([]), np.array([4]), 20) == pytest.approx(math.log(MIXED / 20))
     assert _places(slate([]), np.array([4]), 20) == 0.5
+
+
+class Gives:
+    """A stage that brings the last item of the catalogue to the top, whatever its score."""
+
+    needs = frozenset({"row"})
+    gives: frozenset[str] = frozenset()
+
+    def brings(self, request: Request, slate: Slate) -> Rows:
+        return np.array([29])
+
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        return slate.take(np.roll(np.arange(len(slate)), 1))
+
+
+def test_places_that_are_given_away_count_in_lists_and_not_in_the_auc() -> None:
+    known = split([("u1", "i20", "view")])
+    made = engine({"u1": [20]}, known, k=5)
+    giving = replace(made, stages=(Bound("gives", Step(name="gives"), Gives()),))
+
+    plain, given_away = (evaluate(own, known).methods[0] for own in (made, giving))
+
+    assert given_away.per_request["hr@1"].tolist() == [0.0]
+    assert plain.per_request["hr@1"].tolist() == [1.0]
+    assert given_away.per_request["auc"].tolist() == plain.per_request["auc"].tolist()

@@ -14,7 +14,8 @@ import torch
 
 from tailwise.data.interactions import Training
 from tailwise.learn.attention import exported, fit_attention
-from tailwise.nets.attention import Committee, SlateNet
+from tailwise.nets.attention import SlateNet
+from tailwise.nets.serving import Committee
 from tailwise.nets.session import open_session
 from tailwise.nets.settings import LoopConfig, SlateShape
 from tailwise.pipeline import Engine

@@ -72,14 +72,14 @@ def test_an_opinion_that_is_good_for_short_histories_is_asked_for_those_alone() 
     assert float(notes["ndcg@10 after (cross-fitted)"]) > float(notes["ndcg@10 of the opinion alone"]) + 0.1
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_an_opinion_that_is_noise_is_hardly_ever_asked(seed: int) -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_an_opinion_that_is_noise_is_not_asked_though_chance_favours_it_somewhere(seed: int) -> None:
     examples, opinions = world(600, chance, seed)
 
     gate, notes = fit_gate(examples, opinions, depth=N, seed=seed)
 
-    assert max(gate.weights) <= 0.2
-    assert float(notes["ndcg@10 after (cross-fitted)"]) >= float(notes["ndcg@10 before"]) - 1e-9
+    assert max(gate.weights) == 0.0
+    assert float(notes["ndcg@10 after (cross-fitted)"]) == float(notes["ndcg@10 before"])
 
 
 def test_an_oracle_is_always_asked_and_decides() -> None:

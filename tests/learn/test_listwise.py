@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -64,11 +63,12 @@ def world() -> World:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TAILWISE_CACHE", str(tmp_path / "cache"))
+    """Of the fit; the environment names another one, which nobody may use."""
+    monkeypatch.setenv("TAILWISE_CACHE", str(tmp_path / "other"))
     return tmp_path / "cache"
 
 
-def fitted(world: World, url: str, **settings: Any) -> Engine:
+def fitted(world: World, url: str, cache: Path, **settings: Any) -> Engine:
     backend = {"kind": "rerank", "url": url, "model": "words"}
     step = Step(
         name="listwise_llm",
@@ -87,15 +87,16 @@ def fitted(world: World, url: str, **settings: Any) -> Engine:
         stage=(step,),
         exclude_seen=False,
     )
-    with TemporaryDirectory() as cache:  # of texts; what the model says is kept elsewhere
-        return fit(world.dataset, config, seed=5, settings=Settings(cache=Path(cache), threads=1))
+    return fit(world.dataset, config, seed=5, settings=Settings(cache=cache, threads=1))
 
 
-def test_a_model_that_helps_is_used_and_a_second_fit_asks_nothing(world: World, reranker: Reranker) -> None:
-    first = fitted(world, reranker.url)
+def test_a_model_that_helps_is_used_and_a_second_fit_asks_nothing(
+    world: World, reranker: Reranker, cache: Path
+) -> None:
+    first = fitted(world, reranker.url, cache)
     asked = reranker.asked
 
-    second = fitted(world, reranker.url)
+    second = fitted(world, reranker.url, cache)
 
     notes = first.manifest["metrics"]["listwise_llm"]
     assert notes["decision"] == "asked where it helps"
@@ -104,12 +105,14 @@ def test_a_model_that_helps_is_used_and_a_second_fit_asks_nothing(world: World, 
     assert reranker.asked == asked
     assert second.stages[0].run.gate == first.stages[0].run.gate
     assert second.manifest["metrics"]["listwise_llm"]["questions"] == 0
+    assert (cache / "opinions.sqlite").is_file()
+    assert not cache.with_name("other").exists()
 
 
-def test_a_model_that_hurts_sleeps(world: World, reranker: Reranker, tmp_path: Path) -> None:
+def test_a_model_that_hurts_sleeps(world: World, reranker: Reranker, cache: Path, tmp_path: Path) -> None:
     reranker.contrary = True
 
-    engine = fitted(world, reranker.url)
+    engine = fitted(world, reranker.url, cache)
     engine.save(tmp_path / "model")
     opened = Engine.open(tmp_path / "model")
 
@@ -124,7 +127,7 @@ def test_without_a_model_the_fit_warns_and_the_stage_sleeps(
     world: World, caplog: pytest.LogCaptureFixture, cache: Path
 ) -> None:
     with caplog.at_level(logging.WARNING, "tailwise.learn.listwise"):
-        engine = fitted(world, "http://127.0.0.1:9/rerank")
+        engine = fitted(world, "http://127.0.0.1:9/rerank", cache)
 
     problem = "the language model gave no opinion: 127.0.0.1:9 cannot be asked: ConnectError"
     assert engine.manifest["metrics"]["listwise_llm"]["decision"] == f"not used: {problem}"
@@ -135,8 +138,10 @@ def test_without_a_model_the_fit_warns_and_the_stage_sleeps(
 
 
 @pytest.mark.parametrize("gate", ["always", "few_events"])
-def test_a_gate_that_is_set_needs_no_learning(world: World, reranker: Reranker, gate: str, tmp_path: Path) -> None:
-    engine = fitted(world, reranker.url, gate=gate)
+def test_a_gate_that_is_set_needs_no_learning(
+    world: World, reranker: Reranker, gate: str, cache: Path, tmp_path: Path
+) -> None:
+    engine = fitted(world, reranker.url, cache, gate=gate)
     assert reranker.asked == 0
     engine.save(tmp_path / "model")
 
@@ -147,8 +152,8 @@ def test_a_gate_that_is_set_needs_no_learning(world: World, reranker: Reranker, 
     assert [step.skipped for step in answer.trace if step.name == "listwise_llm"] == [None]
 
 
-def test_too_few_cases_teach_nothing_and_nobody_is_asked(world: World, reranker: Reranker) -> None:
-    engine = fitted(world, reranker.url, cases=20)
+def test_too_few_cases_teach_nothing_and_nobody_is_asked(world: World, reranker: Reranker, cache: Path) -> None:
+    engine = fitted(world, reranker.url, cache, cases=20)
 
     assert re.fullmatch(
         r"not used: \d+ cases could teach it, fewer than 40", engine.manifest["metrics"]["listwise_llm"]["decision"]

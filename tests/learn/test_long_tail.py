@@ -15,10 +15,11 @@ from tailwise.config import PipelineConfig, Step
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
-from tailwise.learn.long_tail import PENALTIES, fit_long_tail
+from tailwise.learn.long_tail import DEPTH, _Cases, fit_long_tail
+from tailwise.learn.slates import earned, gather
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
-from tailwise.rerank.long_tail import LongTailConfig
+from tailwise.rerank.long_tail import LongTail, LongTailConfig
 from tailwise.types import Floats, Request, Rows, Slate
 
 ITEMS, PEOPLE = 40, 400
@@ -79,34 +80,60 @@ def test_where_the_order_leans_to_what_is_popular_the_penalty_takes_that_out() -
     stage, notes = fit_long_tail(LongTailConfig(), *world(biased=0.5))
 
     assert stage.config.penalty is not None
-    assert stage.config.penalty >= 0.5
+    assert stage.config.lift is not None
+    assert stage.config.penalty + stage.config.lift >= 0.5
     assert notes["ndcg@10 with"] > notes["ndcg@10 without"]
     assert notes["coverage with"] >= notes["coverage without"]
-    assert notes["decision"] == f"a penalty of {stage.config.penalty:g}"
+    assert notes["decision"] == f"a penalty of {stage.config.penalty:g} and a lift of {stage.config.lift:g}"
 
 
 def test_where_it_would_cost_accuracy_there_is_none() -> None:
-    stage, notes = fit_long_tail(LongTailConfig(cost=0.0), *world(biased=0.0))
+    _, notes = fit_long_tail(LongTailConfig(cost=0.0), *world(biased=0.0))
 
-    assert stage.config.penalty in {0.0, 0.1}
     assert notes["ndcg@10 with"] >= notes["ndcg@10 without"]
 
 
 def test_what_it_may_cost_is_a_setting() -> None:
-    stage, _ = fit_long_tail(LongTailConfig(cost=1.0), *world(biased=0.0))
+    _, free = fit_long_tail(LongTailConfig(cost=1.0), *world(biased=0.5))
+    _, dear = fit_long_tail(LongTailConfig(cost=0.0), *world(biased=0.5))
 
-    assert stage.config.penalty == max(PENALTIES)
+    assert free["coverage with"] >= dear["coverage with"]
+    assert free["ndcg@10 with"] < dear["ndcg@10 with"]
 
 
 def test_a_penalty_that_is_set_stays() -> None:
     stage, notes = fit_long_tail(LongTailConfig(penalty=0.4), *world(biased=0.0))
 
     assert stage.config.penalty == 0.4
-    assert notes == {"decision": "a penalty of 0.4, as set"}
+    assert stage.config.lift == 0.0
+    assert notes == {"decision": "a penalty of 0.4 and a lift of 0, as set"}
+
+
+def test_a_lift_that_is_set_stays_while_the_penalty_is_chosen() -> None:
+    stage, notes = fit_long_tail(LongTailConfig(lift=0.3), *world(biased=0.5))
+
+    assert stage.config.lift == 0.3
+    assert str(notes["decision"]).endswith("and a lift of 0.3")
 
 
 def test_with_few_cases_there_is_none() -> None:
     stage, notes = fit_long_tail(LongTailConfig(), *world(biased=0.5, people=20))
 
     assert stage.config.penalty == 0.0
-    assert notes == {"decision": "no penalty: 20 cases could choose one, fewer than 200"}
+    assert notes == {"decision": "neither penalty nor lift: 20 cases could choose them, fewer than 200"}
+
+
+def test_what_is_worth_choosing_is_what_the_stage_then_does() -> None:
+    training, engine = world(biased=0.5)
+    examples = gather(training, engine, depth=DEPTH)
+    cases = _Cases.of(examples, training)
+
+    for penalty, lift in ((0.0, 0.0), (0.3, 0.0), (0.0, 0.6), (0.2, 0.4)):
+        stage, total, shown = LongTail(LongTailConfig(penalty=penalty, lift=lift)), 0.0, set[int]()
+        for example in examples:
+            after = stage(example.request, example.slate.look_up(training.catalogue.tables(stage.needs)))
+            hit = np.isin(after.columns["row"], example.slate.columns["row"][example.relevant])
+            total += earned(after.scores, hit, example.targets)
+            shown.update(after.columns["row"][:10].tolist())
+
+        assert cases.worth(penalty, lift) == pytest.approx((total / len(examples), len(shown)))

@@ -226,6 +226,22 @@ def test_the_rate_rises_over_the_warm_up_steps(pool: Executor) -> None:
     assert np.diff(weights) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-4)
 
 
+def test_with_the_steps_of_an_epoch_a_falling_rate_falls_from_step_to_step(pool: Executor) -> None:
+    net = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(net.weight)
+    weights = [0.0]
+
+    def ones(epoch: int) -> Iterator[list[torch.Tensor]]:
+        for _ in range(5):  # one more than was said: the rate stays at what the epoch ends with
+            yield [torch.ones(1, 1)]
+            weights.append(float(net.weight.detach()))
+
+    config = LoopConfig(epochs=2, learning_rate=0.8, warm_up_steps=0, schedule="linear")
+    train(net, config=config, seed=0, batches=ones, loss=plain(net), pool=pool, steps=4)
+
+    assert np.diff(weights) == pytest.approx([0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.3, 0.2, 0.1, 0.0], rel=1e-3, abs=1e-6)
+
+
 def test_what_is_judged_and_kept_is_the_moving_average_of_the_weights(pool: Executor) -> None:
     net = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(net.weight)

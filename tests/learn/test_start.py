@@ -225,7 +225,7 @@ def test_a_model_of_the_first_day_names_what_is_silent_and_what_reads_its_texts(
 
     choices = engine.manifest["choices"]
     assert choices["silent"] == [
-        "popular", "ease", "als", "item_knn", "next_item", "again", "sequence", "attention", "long_tail"
+        "popular", "ease", "als", "item_knn", "next_item", "again", "sequence", "attention", "long_tail", "newcomers"
     ]  # fmt: skip
     assert choices["encoder"] == "hash"
     assert len(engine.people) == (3 if lack == "three events" else 0)

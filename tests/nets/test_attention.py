@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'"
 
 import torch
 
-from tailwise.nets.attention import Committee, SlateNet
+from tailwise.nets.attention import SlateNet
 from tailwise.nets.settings import SlateShape
 
 F = 6
@@ -76,15 +76,6 @@ def test_an_odd_signal_is_cut() -> None:
     odd[0, 0, 0], odder[0, 0, 0] = 100.0, 1e9
 
     assert torch.equal(slate_net()(odd, base, mask), slate_net()(odder, base, mask))
-
-
-def test_a_committee_is_the_mean_of_its_members() -> None:
-    signals, base, mask = slate(6)
-    members = [slate_net(seed) for seed in range(3)]
-
-    together = Committee(members)(signals, base)
-
-    torch.testing.assert_close(together, sum(net(signals, base, mask) for net in members) / 3)
 
 
 def test_dropout_draws_from_the_generator_that_it_is_given() -> None:

@@ -13,7 +13,6 @@ from tailwise.pipeline.binding import Bound
 from tailwise.pipeline.evidence import LATELY, Sums, by_item, carried, citing, fusion_of, with_carried
 from tailwise.rerank.reasons import CARRIED
 from tailwise.retrieve.collaborative import Ease, EaseConfig
-from tailwise.retrieve.decay import history_weights, weights_without
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import AGAINST, Event, History, Request, Slate, ids_of
 
@@ -36,22 +35,6 @@ def sums(weights: PairWeights, decay: float) -> Sums:
 
 def weights(seed: int) -> PairWeights:
     return PairWeights(np.random.default_rng(seed).normal(size=(ITEMS, ITEMS)).astype(np.float32))
-
-
-@given(EVENTS, st.sampled_from([0.0, 0.4, 1.6]), st.integers(0, 20))
-def test_weights_without_an_item_are_those_of_the_history_without_it(
-    events: list[tuple[int, int, str]], decay: float, gone: int
-) -> None:
-    past = history(*events)
-    row = gone % (ITEMS + 1) - 1
-    kept = past.rows != row
-
-    found, older = weights_without(past, decay, np.array([row]))
-
-    assert found[0][kept] == pytest.approx(history_weights(past.take(kept), decay), abs=1e-6)
-    assert (found[0][~kept] == 0).all()
-    gone = len(set(past.times)) - len(set(past.times[kept]))
-    assert older == pytest.approx(np.exp(decay * gone), rel=1e-5)
 
 
 @given(EVENTS, st.sampled_from([0.0, 0.4]), st.integers(0, 50))

@@ -17,7 +17,8 @@ from tailwise.data.scores import inputs_of
 from tailwise.errors import ArtifactError
 from tailwise.fakes import DictFacts
 from tailwise.learn.attention import exported
-from tailwise.nets.attention import Committee, SlateNet
+from tailwise.nets.attention import SlateNet
+from tailwise.nets.serving import Committee
 from tailwise.nets.settings import SlateShape
 from tailwise.rerank.attention import Attention, AttentionConfig
 from tailwise.types import QUERY, Event, History, Request, Slate, ids_of

@@ -17,7 +17,9 @@ CASES = st.lists(st.tuples(st.floats(-9, 9, width=32), st.integers(0, 10_000)), 
 
 def slate(scores: list[float], events: list[float]) -> Slate:
     ids = ids_of([f"i{place}" for place in range(len(scores))])
-    return Slate(ids, np.array(scores, np.float32), {"popularity": np.array(events, np.float32)})
+    return Slate(
+        ids, np.array(scores, np.float32), {"popularity": np.array(events, np.float32), "tail": np.array(events) < 5}
+    )
 
 
 def stage(penalty: float | None) -> LongTail:
@@ -73,3 +75,13 @@ def test_with_a_query_the_order_stands() -> None:
 
     assert stage(0.5)(asked, before) is before
     assert stage(0.5)(SOMEBODY, before) is not before  # else this would say nothing
+
+
+def test_the_tail_is_lifted_together() -> None:
+    lifted = LongTail(LongTailConfig(penalty=0.0, lift=0.5))
+
+    after = lifted(SOMEBODY, slate([3.0, 2.9, 2.6, 1.0], [999.0, 9.0, 0.0, 4.0]))
+
+    assert after.item_ids.tolist() == ["i2", "i0", "i1", "i3"]
+    assert after.scores.tolist() == pytest.approx([3.1, 3.0, 2.9, 1.5])
+    assert lifted(Request("r"), slate([1.0], [0.0])).scores.tolist() == [1.0]

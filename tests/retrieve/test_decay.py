@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.data.holdout import hold_out
@@ -19,6 +19,7 @@ from tailwise.retrieve.decay import (
     best_decay,
     history_weights,
     weights_by_decay,
+    weights_without,
 )
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import AGAINST, Event, Floats, History
@@ -147,3 +148,30 @@ def test_without_anyone_to_ask_the_middle_decay_is_taken(board: Training) -> Non
     everyone = Training(board.interactions, board.catalogue, 0)
 
     assert chosen_by(everyone, np.eye(12, dtype=np.float32)) == DECAYS[len(DECAYS) // 2]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-1, 4), st.integers(0, 6), st.sampled_from(["click", "skip"])), min_size=1, max_size=9
+    ),
+    st.sampled_from([0.0, 0.3, 1.6]),
+    st.booleans(),
+)
+@settings(max_examples=150)
+def test_weights_without_an_item_are_those_of_the_history_without_it(
+    events: list[tuple[int, int, str]], decay: float, apart: bool
+) -> None:
+    if apart:  # each item once, and one at a time
+        events = [(row, time, kind) for time, (row, kind) in enumerate({row: kind for row, _, kind in events}.items())]
+    past = History.of([Event("", str(row), float(time), kind) for row, time, kind in events])
+    past = past.place(np.array([int(item) for item in past.item_ids], np.int64))
+    items = np.arange(5)
+
+    weights, older = weights_without(past, decay, items)
+
+    for item in items:
+        kept = past.rows != item
+        np.testing.assert_allclose(weights[item][kept], history_weights(past.take(kept), decay), rtol=1e-5)
+        assert not weights[item][~kept].any()
+        gone = len(np.unique(past.times)) - len(np.unique(past.times[kept]))
+        assert older[item] == pytest.approx(np.exp(decay * gone), rel=1e-5)

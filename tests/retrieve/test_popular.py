@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tailwise.artifacts import save_arrays
 from tailwise.data.interactions import Training
 from tailwise.retrieve.popular import Popular, PopularConfig
-from tailwise.types import Request
+from tailwise.types import Event, History, Request
 
 Trainer = Callable[[list[tuple[int, int]], int], Training]
 ANYONE = Request("r", user_id="stranger")
@@ -17,7 +18,7 @@ PAIRS = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 2)]  # a day apart: the las
 
 
 def test_items_come_by_how_many_people_had_them(training_of: Trainer) -> None:
-    popular = Popular.fit(PopularConfig(half_life_days=1e6), training_of(PAIRS, 4))
+    popular = Popular.fit(PopularConfig(strangers_half_life_days=1e6), training_of(PAIRS, 4))
 
     slate = popular(ANYONE, 10)
 
@@ -26,7 +27,7 @@ def test_items_come_by_how_many_people_had_them(training_of: Trainer) -> None:
 
 
 def test_a_short_half_life_prefers_what_is_new(training_of: Trainer) -> None:
-    popular = Popular.fit(PopularConfig(half_life_days=0.5), training_of(PAIRS, 4))
+    popular = Popular.fit(PopularConfig(strangers_half_life_days=0.5), training_of(PAIRS, 4))
 
     assert popular(ANYONE, 2).columns["row"].tolist() == [2, 1]
 
@@ -51,3 +52,31 @@ def test_what_is_saved_opens_equal(tmp_path: Path, training_of: Trainer) -> None
 
     assert (after(ANYONE, 4).scores == before(ANYONE, 4).scores).all()
     assert after(ANYONE, 4).item_ids.tolist() == before(ANYONE, 4).item_ids.tolist()
+
+
+def test_people_with_a_past_and_strangers_each_have_their_own_popularity(training_of: Trainer) -> None:
+    config = PopularConfig(half_life_days=0.5, strangers_half_life_days=1e6, strangers_first=1)
+    popular = Popular.fit(config, training_of(PAIRS, 4))
+    past = History.of([Event("", "i3", 0.0)]).place(np.array([3]))
+
+    stranger, known = popular(ANYONE, 2), popular(Request("r", history=past), 2)
+
+    assert stranger.columns["row"].tolist() == [0, 1]  # what people took first
+    assert known.columns["row"].tolist() == [2, 1]  # what is new
+    assert popular.scores(ANYONE, np.array([0])) == stranger.scores[0]
+    assert popular.scores(Request("r", history=past), np.array([2])) == known.scores[0]
+
+
+def test_a_fit_keeps_what_it_chose_for_strangers(training_of: Trainer) -> None:
+    chosen = Popular.fit(PopularConfig(), training_of(PAIRS, 4)).config
+
+    assert (chosen.strangers_half_life_days, chosen.strangers_first) == (90.0, 0)  # nobody is new who could choose
+
+
+def test_a_model_without_a_strangers_popularity_has_one_for_all(tmp_path: Path, training_of: Trainer) -> None:
+    training = training_of(PAIRS, 4)
+    save_arrays(tmp_path / "popular.safetensors", popularity=np.array([1, 2, 3, 0], np.float32))
+
+    opened = Popular.open(PopularConfig(), training.catalogue, tmp_path)
+
+    assert opened(ANYONE, 4).columns["row"].tolist() == [2, 1, 0, 3]

@@ -130,6 +130,29 @@ def test_neighbours_have_titles_and_scores(client: TestClient) -> None:
     assert set(found["items"][0]) == {"item_id", "title", "score"}
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/items/i3/similar"),
+        ("GET", "/v1/items"),
+        ("GET", "/v1/people"),
+        ("GET", "/v1/insights"),
+        ("POST", "/v1/rerank"),
+        ("POST", "/v1/rank"),
+        ("POST", "/v1/recommend"),
+        ("POST", "/v1/explain"),
+        ("GET", "/v1/model"),
+        ("GET", "/ready"),
+    ],
+)
+def test_what_comes_from_the_model_says_which_one_it_was(client: TestClient, method: str, path: str) -> None:
+    body = {"user_id": "u1", "query": "war", "documents": ["a", "b"]}
+
+    answer = client.request(method, path, json=body if method == "POST" else None)
+
+    assert (answer.status_code, answer.json()["version"]) == (200, "c1ne3a00")
+
+
 def test_fewer_neighbours_than_asked_for_are_all_there_are(client: TestClient) -> None:
     found = client.get("/v1/items/i3/similar?k=1000").json()["items"]
 

@@ -146,14 +146,10 @@ def test_what_must_not_be_started_is_refused(tmp_path: Path, certificate: tuple[
         check_doors(Service(model=tmp_path, jwt=tmp_path / "nothing.toml"))
 
 
-def test_a_trial_needs_a_model_and_there_is_one_at_a_time(tmp_path: Path) -> None:
+def test_a_trial_needs_a_model_and_a_service_of_one(tmp_path: Path) -> None:
     other = tmp_path / "next"
     wrong = {
         r"^canary is .*next, which holds no model; make one with: tailwise fit$": {"canary": other},
-        r"^shadow and canary are given, but at most two models are held; try one of them at a time$": {
-            "canary": other,
-            "shadow": other,
-        },
         r"^shadow is one model, but tenants have a model each; start a service of one to try it$": {
             "shadow": other,
             "tenants": tmp_path,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from tests.serve.conftest import cinema
 
 from tailwise.errors import UnavailableError
 from tailwise.nets.questions import BackendConfig, Question, Reply
@@ -151,6 +154,7 @@ def test_a_model_phrases_only_when_it_is_asked_to(
     assert "said" not in silent
     assert answer["said"] == {item["item_id"]: backend.text for item in answer["items"]}
     assert answer["refused"] == {}
+    assert 'tailwise_phrases_total{outcome="said"} 2.0' in client.get("/metrics").text
     assert len(backend.heard) == 2
     assert all(0 < seconds <= 5 for _, seconds in backend.heard)
 
@@ -165,6 +169,7 @@ def test_a_phrase_that_names_another_item_is_refused_and_counted(
 
     assert answer["said"] == {}
     assert answer["refused"] == {"names": 3}
+    assert 'tailwise_phrases_total{outcome="names"} 3.0' in client.get("/metrics").text
     assert all(item["reasons"] for item in answer["items"])  # the plain sentences stand
 
 
@@ -183,3 +188,16 @@ def test_after_the_deadline_nobody_is_asked(tiny_engine: Engine, user: str, monk
     answer = asked(speaking(tiny_engine, monkeypatch, backend, phrase_ms=1e-6), user_id=user, k=2, phrase=True)
 
     assert (answer["said"], answer["refused"], backend.heard) == ({}, {"late": 2}, [])
+
+
+def test_names_of_a_model_go_with_it() -> None:
+    gone = []
+    for _ in range(3):
+        catalogue = cinema().catalogue
+        explaining._titles(catalogue)
+        assert explaining._titles(catalogue) is explaining._titles(catalogue)
+        gone.append(weakref.ref(catalogue))
+        del catalogue
+    gc.collect()
+
+    assert [one() for one in gone] == [None, None, None]

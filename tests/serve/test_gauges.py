@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 
 from tailwise.pipeline import Engine
 from tailwise.serve.gauges import Gauges
-from tailwise.serve.monitor import Monitor
+from tailwise.serve.monitor import MOST_VERSIONS, Monitor
 from tailwise.serve.pressure import Pressure
 from tailwise.serve.shown import Shown
 
@@ -48,3 +48,16 @@ def test_another_model_takes_the_place_of_the_one_before(engine: Engine) -> None
     assert value(text, 'tailwise_model_info{version="c1ne3a00"}') == 0
     assert value(text, 'tailwise_model_info{version="second"}') == 1
     assert value(text, "tailwise_shown_slots_total") == 4  # the new count began again at 0 and takes nothing away
+
+
+def test_models_without_end_leave_the_newest_few(engine: Engine) -> None:
+    monitor, pressure = Monitor(), Pressure(shed_after_ms=50, refuse_after_ms=2000)
+    gauges, shown = Gauges(monitor.registry, pressure), Shown(engine.catalogue)
+
+    for number in range(100):
+        gauges.update(replace(engine, manifest={"version": f"v{number}"}), shown)
+    text = monitor.text().decode()
+
+    assert text.count("tailwise_model_info{") == MOST_VERSIONS
+    assert value(text, 'tailwise_model_info{version="v99"}') == 1
+    assert value(text, 'tailwise_model_info{version="v98"}') == 0

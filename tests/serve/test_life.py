@@ -26,6 +26,7 @@ from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
 from tailwise.retrieve.popular import Popular
 from tailwise.serve.app import create_app
+from tailwise.serve.heap import settle
 from tailwise.serve.service import Service
 
 PERSON = {"user_id": "u1", "k": 5}
@@ -139,6 +140,17 @@ def test_the_old_model_goes_when_nobody_needs_it(tmp_path: Path) -> None:
             until(lambda: old() is None)
         finally:
             gc.enable()
+
+
+def test_an_old_model_goes_although_something_in_it_points_back_at_it(tmp_path: Path) -> None:
+    with house(tmp_path) as (app, client):
+        old = weakref.ref(app.state.context.engine)
+        app.state.context.engine.circle = [app.state.context.engine]
+        settle()  # as at the start of the service: what is set aside is not looked at any more
+        save(tmp_path / "model", "v2")
+
+        until(lambda: version(client) == "v2")
+        until(lambda: old() is None)
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "manifest", "nothing"])
@@ -315,6 +327,29 @@ def test_a_trial_is_ended_and_begun_again_by_call(tmp_path: Path) -> None:
     assert too_late.status_code == 422
     assert (begun["canary"]["version"], begun["canary"]["share"]) == ("v2", 0.2)
     assert neither.json()["detail"] == "give one of: share, promote"
+
+
+def test_a_shadow_is_compared_with_the_main_model_while_a_canary_is_tried(tmp_path: Path) -> None:
+    save(tmp_path / "canary", "v2")
+    save(tmp_path / "shadow", "v3")
+    both = {"canary": tmp_path / "canary", "shadow": tmp_path / "shadow"}
+
+    def compared() -> float:
+        lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("tailwise_shadow_total")]
+        return sum(float(line.split()[-1]) for line in lines)
+
+    with house(tmp_path, **both, canary_share=0.5) as (_, client):
+        until(lambda: "version" in on_trial(client))
+        until(lambda: client.get("/v1/model").json()["shadow"]["state"] == "answering")
+        before = compared()
+        found = people(client, 30)
+        until(lambda: compared() - before == found["v1"])
+        save(tmp_path / "model", "v4")
+        until(lambda: version(client) == "v4")  # both make room, and both come back
+        until(lambda: "version" in on_trial(client))
+        until(lambda: client.get("/v1/model").json()["shadow"]["state"] == "answering")
+
+    assert sorted(found) == ["v1", "v2"]
 
 
 def test_a_service_without_a_canary_says_how_to_have_one(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from starlette.testclient import TestClient
 
-from tailwise.serve.monitor import Monitor
+from tailwise.serve.monitor import MOST_VERSIONS, Monitor
 
 
 def samples(client: TestClient) -> dict[str, float]:
@@ -50,3 +50,26 @@ def test_two_monitors_do_not_share_counts() -> None:
 
     assert b"tailwise_events_total 5.0" in one.text()
     assert b"tailwise_events_total 0.0" in other.text()
+
+
+def test_models_without_end_leave_the_numbers_of_the_newest_few() -> None:
+    monitor = Monitor()
+
+    for number in range(100):
+        monitor.modelled(f"v{number}", 1.0, faulty=number % 2 == 0)
+        monitor.unanswered(f"v{number}")
+    text = monitor.text().decode()
+
+    told = {line.split('version="')[1].split('"')[0] for line in text.splitlines() if 'version="' in line}
+    assert told == {f"v{number}" for number in range(100 - MOST_VERSIONS, 100)}
+
+
+def test_a_model_that_comes_back_has_numbers_again() -> None:
+    monitor = Monitor()
+    for number in [*range(MOST_VERSIONS + 1), 0]:
+        monitor.modelled(f"v{number}", 1.0, faulty=False)
+
+    text = monitor.text().decode()
+
+    assert 'tailwise_model_seconds_count{version="v0"} 1.0' in text
+    assert 'version="v1"' not in text

@@ -98,7 +98,11 @@ class Catalogue:
 
     def at(self, rows: Rows, names: Iterable[str]) -> Mapping[str, Column]:
         """Columns by row; -1 gives each column's "not known"."""
-        return {name: self._arrays[name][rows] for name in names}
+        return {name: self._arrays[name].take(rows, axis=0) for name in names}
+
+    def tables(self, names: Iterable[str]) -> Mapping[str, Column]:
+        """Whole columns, (M + 1, …): the last row is each one's "not known"."""
+        return {name: self._arrays[name] for name in names}
 
     @cached_property
     def popularity(self) -> Floats:

@@ -241,6 +241,8 @@ class Training:
     """The same component, fitted while people were held out, when it is fitted again on all events."""
     folder: Path | None = None
     """Where checkpoints go; None: no checkpoints."""
+    cache: Path | None = None
+    """Where what a language model said is kept for the next fit; None: where the environment says."""
     memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was made once in this fit, and several components learn from."""
     report: Callable[[str, int, int], None] = lambda what, done, total: None  # noqa: ARG005  silent by default

@@ -52,6 +52,7 @@ class Dataset:
     graph: pl.DataFrame | None = None
     social: pl.DataFrame | None = None
     folder: Path | None = None
+    entities: pl.DataFrame | None = None
 
     @staticmethod
     def of(
@@ -62,6 +63,7 @@ class Dataset:
         users: pl.DataFrame | None = None,
         graph: pl.DataFrame | None = None,
         social: pl.DataFrame | None = None,
+        entities: pl.DataFrame | None = None,
     ) -> Dataset:
         """
         A data set from frames in memory, in the form of ``schema``, of any dtypes and in any order.
@@ -69,7 +71,8 @@ class Dataset:
         Raises:
             DataError: A row breaks a check; names table, row and column.
         """
-        given = {"events": events, "items": items, "users": users, "graph": graph, "social": social}
+        beside = {"users": users, "graph": graph, "entities": entities, "social": social}
+        given = {"events": events, "items": items, **beside}
         tables = {kind: frame for kind, frame in given.items() if frame is not None}
         _refuse([finding for kind, frame in tables.items() for finding in CHECKS[kind](frame, kind)])
         return _dataset(name, tables)
@@ -78,6 +81,14 @@ class Dataset:
         """The tables that are there, by kind."""
         frames = {kind: getattr(self, kind) for kind in REQUIRED}
         return {kind: frame for kind, frame in frames.items() if frame is not None}
+
+    def named_graph(self) -> pl.DataFrame | None:
+        """The graph with entities by the names that ``entities`` gives them, items by their ids; None without one."""
+        if self.graph is None or self.entities is None:
+            return self.graph
+        named = self.entities.join(self.items, left_on="entity", right_on="item_id", how="anti")
+        names = dict(zip(named["entity"].to_list(), named["label"].to_list(), strict=True))
+        return self.graph.with_columns(pl.col("head", "tail").replace(names))
 
     def with_events(self, events: pl.DataFrame) -> Self:
         """The same data set with other events of the same form, put in order."""
@@ -211,7 +222,8 @@ def _dataset(name: str, tables: Mapping[str, pl.DataFrame], folder: Path | None 
     normal = {kind: _normal(kind, frame) for kind, frame in tables.items()}
     events = ordered(_filled(normal["events"]))
     items = normal.get("items", events.select("item_id").unique().sort("item_id"))
-    return Dataset(name, events, items, normal.get("users"), normal.get("graph"), normal.get("social"), folder)
+    beside = {kind: normal.get(kind) for kind in ("users", "graph", "social", "entities")}
+    return Dataset(name, events, items, **beside, folder=folder)
 
 
 def _normal(kind: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -23,6 +23,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "items": ("item_id",),
     "users": ("user_id",),
     "graph": ("head", "relation", "tail"),
+    "entities": ("entity", "label"),
     "social": ("user_id", "friend_id"),
 }
 """Columns that each table must have, in the order that also sorts it. All but ``time`` are ids."""
@@ -38,10 +39,8 @@ NUMBERS: Mapping[str, Mapping[str, type[pl.DataType]]] = {
 """Optional columns that are numbers."""
 
 NO_TIME = "is no time; give seconds since epoch or ISO 8601, in UTC"
-SHOWN = 5
-"""Rows that a check names before it only counts them."""
-OLDEST = 631_152_000.0
-"""1990-01-01 in UTC: an earlier event is a slip in the unit or the column."""
+SHOWN = 5  # rows that a check names before it only counts them
+OLDEST = 631_152_000.0  # 1990-01-01 in UTC: an earlier event is a slip in the unit or the column
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,7 @@ class Finding:
     @property
     def text(self) -> str:
         """The line without its level."""
-        row = "" if self.row is None else f" row {self.row}"
-        column = "" if self.column is None else f" {self.column}"
+        row, column = f" row {self.row}" * (self.row is not None), f" {self.column}" * (self.column is not None)
         return f"{self.file}{row}{column}: {self.message}"
 
     def __str__(self) -> str:
@@ -91,8 +89,7 @@ def text(frame: pl.DataFrame, column: str) -> pl.Expr:
 
     Fractions have no one spelling, so that 1.0 is no id.
     """
-    dtype = frame.schema[column]
-    if dtype.is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+    if (dtype := frame.schema[column]).is_integer() or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         return pl.col(column).cast(pl.String)
     return pl.repeat(None, pl.len(), dtype=pl.String)
 
@@ -185,13 +182,18 @@ def check_graph(frame: pl.DataFrame, file: str = "graph") -> list[Finding]:
     return _findings("graph", frame, file, _ids("graph", frame))
 
 
+def check_entities(frame: pl.DataFrame, file: str = "entities") -> list[Finding]:
+    """Findings about the names of entities."""
+    return _findings("entities", frame, file, [*_ids("entities", frame), *_unique("entity", frame)])
+
+
 def check_social(frame: pl.DataFrame, file: str = "social") -> list[Finding]:
     """Findings about ties between people."""
     return _findings("social", frame, file, [*_ids("social", frame), *_numbers("social", frame)])
 
 
 Check = Callable[[pl.DataFrame, str], list[Finding]]
-IN_ORDER: tuple[Check, ...] = (check_events, check_items, check_users, check_graph, check_social)
+IN_ORDER: tuple[Check, ...] = (check_events, check_items, check_users, check_graph, check_entities, check_social)
 CHECKS: Mapping[str, Check] = dict(zip(REQUIRED, IN_ORDER, strict=True))
 
 
@@ -216,10 +218,10 @@ def check_across(frames: Mapping[str, pl.DataFrame], files: Mapping[str, str]) -
 def _findings(
     kind: str, frame: pl.DataFrame, file: str, rules: Sequence[_Rule], *, empty: Level = "WARN"
 ) -> list[Finding]:
-    """Columns, rows, then the rules. A missing column gets the nearest name that is there as a hint."""
+    """Columns, rows, then the rules; a missing column gets the nearest name that is there as a hint."""
     plain = {name.strip().lower(): name for name in frame.columns}
     findings = []
-    for name in sorted(set(REQUIRED[kind]) - set(frame.columns)):
+    for name in sorted({*REQUIRED[kind]} - {*frame.columns}):
         near = difflib.get_close_matches(name, plain, n=1)
         hint = f"rename {plain[near[0]]!r}?" if near else f"there are: {', '.join(frame.columns[:10]) or 'none'}"
         findings.append(Finding("FAIL", "columns", file, None, name, f"the column is missing; {hint}"))
@@ -270,8 +272,8 @@ def _no_number(frame: pl.DataFrame, column: str) -> pl.Expr:
 def _numbers(kind: str, frame: pl.DataFrame) -> list[_Rule]:
     ranges = {"position": "is no position; give a whole number from 1", "propensity": "is no propensity in (0, 1]"}
     plain, holds = "is no finite number; leave it empty where there is none", "every value is good or empty"
-    names = [name for name in NUMBERS[kind] if name in frame.columns]
-    return [_Rule("number", name, _no_number(frame, name), ranges.get(name, plain), holds) for name in names]
+    there = (name for name in NUMBERS[kind] if name in frame.columns)
+    return [_Rule("number", name, _no_number(frame, name), ranges.get(name, plain), holds) for name in there]
 
 
 def _apply(frame: pl.DataFrame, file: str, rules: Sequence[_Rule]) -> list[Finding]:

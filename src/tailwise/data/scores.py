@@ -49,7 +49,7 @@ def best_slate(scores: Floats, k: int, request: Request, item_ids: Ids) -> Slate
 
 def at_rows(scores: Floats, rows: Rows) -> Floats:
     """(M,) scores of the catalogue at (N,) rows; NaN at row -1."""
-    return np.where(rows >= 0, scores[rows], np.float32("nan")).astype(np.float32)
+    return np.where(rows >= 0, scores[rows], np.float32("nan")).astype(np.float32, copy=False)
 
 
 def unit_rows(table: Floats) -> Floats:

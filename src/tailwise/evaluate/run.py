@@ -132,8 +132,8 @@ def evaluate(
         f"Full ranking over all {len(engine.catalogue):,} items; {seen}.",
         f"{len(cases.requests):,} people judged; {split.note}",
         (
-            "Log-loss and the pipeline's AUC are those of the order before diversity and exposure; an item that was "
-            "not retrieved counts as ranked at random among the others."
+            "Log-loss and the pipeline's AUC are those of the order before diversity, exposure and newcomers; an item "
+            "that was not retrieved counts as ranked at random among the others."
         ),
         f"{plain} are plain baselines: no decay, no fusion.",
         *([f"Found nothing for anybody, and are left out: {', '.join(silent)}."] if silent else []),
@@ -171,6 +171,11 @@ class _Judge:
     training: Training
     report: Callable[[str, int, int], None]
 
+    @property
+    def given(self) -> frozenset[str]:
+        """Stages that give places away, whatever the scores say."""
+        return frozenset(bound.key for bound in self.engine.stages if hasattr(bound.run, "brings"))
+
     def pipeline(self) -> MethodResult:
         """The engine as it serves."""
         ranked, places, chances = [], [], []
@@ -180,7 +185,8 @@ class _Judge:
             if done % 100 == 0:
                 self.report("evaluate the pipeline", done, len(self.cases.requests))
             ranked.append(_padded(self.engine.answer(request).slate))
-            plain = self.engine.answer(replace(request, k=1000, diversity=0.0, tail_share=0.0, cache={})).slate
+            by_merit = replace(request, k=1000, diversity=0.0, tail_share=0.0, cache={})
+            plain = self.engine.answer(by_merit, spare=self.given).slate
             open_items = every - len(np.unique(request.past.rows)) if request.exclude_seen else every
             places.append(_places(plain, targets, open_items))
             chances.append(_log_chance(plain, targets, open_items))

@@ -16,7 +16,8 @@ from tailwise.learn.crossfit import Learned, Lists, cross_fitted, gains_of, temp
 from tailwise.learn.listwise_losses import lambdarank_loss, listnet_loss
 from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.slates import gather
-from tailwise.nets.attention import Committee, SlateNet
+from tailwise.nets.attention import SlateNet
+from tailwise.nets.serving import Committee
 from tailwise.pipeline import Engine
 from tailwise.pipeline.signals import signal_names
 from tailwise.rerank.attention import Attention, AttentionConfig

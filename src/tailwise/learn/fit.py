@@ -123,9 +123,15 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     exclude_seen = repeats < REPEATS if job.config.exclude_seen is None else job.config.exclude_seen
     inner, held = hold_out(interactions, seed=seed)
     everything = Training(
-        interactions, catalogue, seed, threads=job.settings.threads, exclude_seen=exclude_seen, report=report
+        interactions,
+        catalogue,
+        seed,
+        threads=job.settings.threads,
+        exclude_seen=exclude_seen,
+        cache=job.settings.cache,
+        report=report,
     )
-    everything.memo[GRAPH] = data.graph
+    everything.memo[GRAPH] = data.named_graph()
     if begun is not None:
         everything.memo[Origin] = begun.origin
     learning = replace(everything, interactions=inner, targets=held.first(seed), held=held, folder=own)

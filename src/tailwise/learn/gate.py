@@ -25,6 +25,9 @@ LEAST_CASES = 40
 """Cases whose target the opinion can move; with fewer, chance would set the weights."""
 POOLED = 30
 """Cases that a neighbouring bucket counts for at most: much where a bucket has few of its own, little where many."""
+SURE = 2.24
+"""Standard errors that a kept bucket's gain is above what it must gain: a chance of 5 % that an opinion without any use
+is asked somewhere, shared out over the four buckets of people with a history (Bonferroni; one side of a normal)."""
 COUNTED = 10
 """Places that count in NDCG@10."""
 RIDGE = 50.0
@@ -46,11 +49,11 @@ def fit_gate(
     """
     Learn a gate from cases, and what was said of them.
 
-    Every choice is judged by people that had no part in it: the cases are dealt by person, a bucket's weight is the one
-    with the highest gain less its standard error in the other folds, and it is kept when the bucket's mean gain less
-    its standard error is above what asking must gain. A bucket with few cases borrows those of its neighbours, and one
-    with none does as they do; people without a history have no neighbours. The rule is kept when those whom it would
-    not ask gained no more than that.
+    Every choice is judged by people that had no part in it: the cases are dealt by person, and a bucket's weight is the
+    one with the highest gain less its standard error in the other folds. The rule is kept when those whom it would not
+    ask gained no more than asking must gain. A bucket keeps its weight when what is asked of it gains more than that by
+    ``SURE`` standard errors; elsewhere the incoming order stands, which nobody can be below. A bucket with few cases
+    borrows those of its neighbours, and one with none does as they do; people without a history have no neighbours.
 
     Args:
         examples: Cases after the stages before.
@@ -84,19 +87,19 @@ def fit_gate(
     for part in np.unique(fold):
         chosen = _best(curves[fold != part], place[fold != part])
         gain[fold == part] = curves[fold == part, chosen[place[fold == part]]]
-    said = [_gain(gain, place, own) for own in range(len(BUCKETS))]
     best = _best(curves, place)
-    kept = np.array([mean - error > least_gain for mean, error in said]) & (best > 0)
-    best = np.where(kept, best, 0)
-    gain = np.where(kept[place], gain, 0.0)
-    gate = gate.model_copy(update={"weights": tuple(float(WEIGHTS[own]) for own in best)})
     situations = np.stack([gate.situation(e.request, _with_facts(e.slate, facts)) for e in examples])
-    rule, asked = _rule(situations, gain, kept[place], fold, least_gain)
-    gate = gate.model_copy(update={"rule": rule})
+    rule, asked = _rule(situations, gain, best[place] > 0, fold, least_gain)
+    gain = np.where(asked, gain, 0.0)
+    said = [_gain(gain, place, own) for own in range(len(BUCKETS))]
+    kept = np.array([mean - SURE * error > least_gain for mean, error in said]) & (best > 0)
+    gain, asked = np.where(kept[place], gain, 0.0), asked & kept[place]
+    weights = tuple(float(WEIGHTS[own]) for own in np.where(kept, best, 0))
+    gate = gate.model_copy(update={"weights": weights, "rule": rule if kept.any() else None})
     notes: Notes = {
         "ndcg@10 before": round(float(before.mean()), 4),
         "ndcg@10 of the opinion alone": round(float((before + curves[:, -1]).mean()), 4),
-        "ndcg@10 after (cross-fitted)": round(float((before + gain * asked).mean()), 4),
+        "ndcg@10 after (cross-fitted)": round(float((before + gain).mean()), 4),
         "share of requests asked": round(float(asked.mean()), 4),
     }
     for own, name in enumerate(BUCKETS):

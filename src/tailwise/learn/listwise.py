@@ -56,7 +56,8 @@ def fit_listwise(config: ListwiseConfig, training: Training, engine: Engine) -> 
     if telling < LEAST_CASES:
         return asleep, {"decision": f"not used: {telling} cases could teach it, fewer than {LEAST_CASES}"}
     try:
-        opinions, notes = opinions_of(config, training, examples, cache=Settings.from_environment().cache)
+        cache = training.cache or Settings.from_environment().cache
+        opinions, notes = opinions_of(config, training, examples, cache=cache)
     except UnavailableError as error:
         log.warning("listwise_llm is not used: %s", error)
         return asleep, {"decision": f"not used: {error}"}

@@ -36,6 +36,7 @@ class _Task:
     loss: Callable[[Any, torch.Generator], Tensor]
     seed: int
     pool: Executor
+    steps: int
 
 
 @contextmanager
@@ -68,6 +69,7 @@ def train(  # noqa: PLR0913  one argument each of what a run needs
     report: Callable[[str, int, int], None] = lambda what, done, total: None,  # noqa: ARG005  silent by default
     name: str = "sequence",
     until: float = math.inf,
+    steps: int = 0,
 ) -> Progress:
     """
     Train ``net`` in place; with a judge it ends with the weights of the best epoch that was judged.
@@ -88,11 +90,12 @@ def train(  # noqa: PLR0913  one argument each of what a run needs
         report: Progress in epochs; one that is ``track.Watched`` is told every epoch's figures too.
         name: What is trained, as the progress calls it.
         until: On ``time.monotonic``'s clock: no epoch begins after it.
+        steps: Of an epoch, over which a falling rate falls; 0: it falls between epochs alone.
 
     Returns:
         Losses and values of every epoch, and which was best.
     """
-    learner, task = Learner.of(net, config), _Task(batches, loss, seed, pool)
+    learner, task = Learner.of(net, config), _Task(batches, loss, seed, pool, steps)
     progress, best = Progress(), weights_of(net)
     if folder is not None and (folder / "progress.json").is_file():
         progress, best = resume(folder, learner)
@@ -138,12 +141,13 @@ def _judged(learner: Learner, judge: Callable[[], float], progress: Progress, be
 def _epoch(learner: Learner, config: LoopConfig, progress: Progress, task: _Task) -> float:
     """One pass over the batches; the mean of their losses."""
     learner.net.train()
-    total, count = 0.0, 0
+    total, count, before = 0.0, 0, progress.step
     batches = iter(task.batches(progress.epoch))
     while group := list(islice(batches, config.accumulate)):
+        done = min(1.0, (progress.step - before) / task.steps) if task.steps else 0.0
         progress.step += 1
         for own in learner.optimizer.param_groups:
-            own["lr"] = learning_rate(config, progress.step, progress.epoch)
+            own["lr"] = learning_rate(config, progress.step, progress.epoch + done)
         total, count = total + _gradients(learner.net, group, progress.step, task), count + len(group)
         nn.utils.clip_grad_norm_(learner.net.parameters(), config.clip)
         learner.optimizer.step()

@@ -45,16 +45,16 @@ def optimizer_of(net: nn.Module, config: LoopConfig) -> Optimizer:
     return kind(groups, lr=rate, weight_decay=decay)
 
 
-def learning_rate(config: LoopConfig, step: int, epoch: int) -> float:
+def learning_rate(config: LoopConfig, step: int, epoch: float) -> float:
     """
     The rate of one step.
 
-    It rises over the warm-up; then it stays, or falls from epoch to epoch, so that it would be zero after the last.
+    It rises over the warm-up; then it stays, or falls with the epochs, so that it would be zero after the last.
 
     Args:
         config: Which schedule, and how many epochs.
         step: From 1, over all epochs.
-        epoch: From 0.
+        epoch: From 0; within an epoch with what of it is done, where that is known.
 
     >>> config = LoopConfig(learning_rate=0.1, warm_up_steps=2, schedule="linear", epochs=10)
     >>> [round(learning_rate(config, step, epoch), 3) for step, epoch in ((1, 0), (2, 0), (30, 5), (60, 9))]

@@ -164,6 +164,7 @@ def tune(
             report=training.report,
             name=NAME,
             until=until,
+            steps=-(-total // config.train.accumulate),
         )
 
 

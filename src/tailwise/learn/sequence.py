@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import batches, left_aligned, shared_negatives, windows
@@ -24,6 +24,7 @@ from tailwise.learn.optimise import fast_bfloat16
 from tailwise.learn.semantics import Origin, Placement, StandIns, start_of
 from tailwise.learn.sizes import settled
 from tailwise.nets.sequence import SequenceNet
+from tailwise.nets.serving import LastPlace
 from tailwise.rank.sequence import ITEMS, SequenceConfig, SequenceScorer, Trained
 from tailwise.types import Rows
 
@@ -244,17 +245,6 @@ def _earned(
     return all_of_them
 
 
-class _Last(nn.Module):
-    """What serving needs of the network: the vector at the last place."""
-
-    def __init__(self, net: SequenceNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
-        return self.net(vectors, gaps=gaps)[:, -1]
-
-
 def exported(net: SequenceNet) -> bytes:
     """The network as ONNX: ``vectors`` (1, T, D), and ``gaps`` (1, T) when it reads them, to (1, D); any T it reads."""
     import warnings
@@ -268,7 +258,7 @@ def exported(net: SequenceNet) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (DeprecationWarning,))  # the older exporter is six times as fast here
         torch.onnx.export(
-            _Last(net).eval(),
+            LastPlace(net).eval(),
             example,
             buffer,  # type: ignore[arg-type]  # a buffer is taken too
             input_names=names,

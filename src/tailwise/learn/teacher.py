@@ -71,7 +71,8 @@ def asker(name: str, settings: Any, training: Training, engine: Engine, depth: i
     if name == "listwise_llm":
         backend = settings.backend.model_copy(update={"timeout_s": max(settings.backend.timeout_s, 60.0)})
         patient = settings.model_copy(update={"backend": backend, "depth": depth})
-        kept = Opinions(settings.cache, path=Settings.from_environment().cache / "opinions.sqlite")
+        cache = training.cache or Settings.from_environment().cache
+        kept = Opinions(settings.cache, path=cache / "opinions.sqlite")
         model = Listwise(patient, training.catalogue, Gate.always(1.0, depth), kept)
 
         def said(example: Example) -> tuple[Floats, float]:

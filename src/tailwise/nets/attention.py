@@ -69,16 +69,3 @@ class SlateNet(nn.Module):
             x = block(x, bias, noise)
         move = self.move(F.gelu(self.hidden(self.last_norm(x))))[..., 0]
         return self.temperature * base + self.gate * move
-
-
-class Committee(nn.Module):
-    """What serves: the mean of several nets, over one slate without padding."""
-
-    def __init__(self, nets: list[SlateNet]) -> None:
-        super().__init__()
-        self.nets = nn.ModuleList(nets)
-
-    def forward(self, signals: Tensor, base: Tensor) -> Tensor:
-        """(1, N, F) signals and (1, N) incoming scores to (1, N) scores."""
-        everyone = torch.ones_like(base, dtype=torch.bool)
-        return torch.stack([net(signals, base, everyone) for net in self.nets]).mean(0)

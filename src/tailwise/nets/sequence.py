@@ -53,17 +53,20 @@ class Block(nn.Module):
         q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind()  # each (B, A, T, D / A)
         # Histories start at the left, so that the causal mask alone keeps padding out: it lies in everyone's future.
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + dropped(self._gate(0, calm, self.out(attended.transpose(1, 2).reshape(b, t, d))), self.rate, noise)
+        x = x + dropped(self.gate(0, calm, self.out(attended.transpose(1, 2).reshape(b, t, d))), self.rate, noise)
         calm = self.before_feedforward(x)
-        wide = self.widen(calm)
-        if self.gated:
-            rise, wide = wide.chunk(2, dim=-1)
-            inner = F.silu(rise) * wide
-        else:
-            inner = F.gelu(wide)
-        return x + dropped(self._gate(1, calm, self.narrow(inner)), self.rate, noise)
+        return x + dropped(self.gate(1, calm, self.narrow(self.widened(calm))), self.rate, noise)
 
-    def _gate(self, which: int, calm: Tensor, added: Tensor) -> Tensor:
+    def widened(self, calm: Tensor) -> Tensor:
+        """The wide middle of the feed-forward part."""
+        wide = self.widen(calm)
+        if not self.gated:
+            return F.gelu(wide)
+        rise, wide = wide.chunk(2, dim=-1)
+        return F.silu(rise) * wide
+
+    def gate(self, which: int, calm: Tensor, added: Tensor) -> Tensor:
+        """How much of a part is added: all of it, unless the block is gated."""
         return self.gates[which](calm).sigmoid() * added if self.gated else added
 
 

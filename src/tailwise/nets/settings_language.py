@@ -38,12 +38,12 @@ class TextLoop(LoopConfig):
 
     epochs: Annotated[int, Field(ge=1)] = 3
     """At most; early stopping and ``minutes`` may end it sooner."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     """After the warm-up. A full fine-tuning wants a fiftieth of what LoRA does."""
     warm_up_steps: Annotated[int, Field(ge=0)] = 50
     """Steps over which the rate rises from zero."""
     schedule: Literal["constant", "cosine", "linear"] = "linear"
-    """How the rate falls after the warm-up, from epoch to epoch, towards zero after the last of ``epochs``."""
+    """How the rate falls after the warm-up, towards zero at the end of the last of ``epochs``."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Of matrices; biases and norms are never decayed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # type: ignore[assignment]  # wider than what it refines

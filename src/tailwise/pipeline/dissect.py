@@ -60,6 +60,27 @@ class Dissection:
             for n, item_id in enumerate(chosen)
         ]
 
+    def brought(self, chosen: Ids) -> list[Explanation]:
+        """Explanations of items that joined later, for a place that a stage had for them: no judge was asked."""
+        final = self._steps[-1][1]
+        after, shown = places_in(final.item_ids, chosen), places_in(self._answer.slate.item_ids, chosen)
+        names = titles(self._engine.catalogue, chosen, self._engine.catalogue.rows(chosen))
+        reasons, rules = _column(final, "reasons", after), _column(final, "fired", after)
+        return [
+            Explanation(
+                str(item_id),
+                names[n],
+                _from_one(shown[n]),
+                _from_one(after[n]),
+                None,
+                _number(final.scores[after[n]]),
+                tuple(reasons[n]),
+                tuple(rules[n]),
+                stages=self._moves(str(item_id)),
+            )
+            for n, item_id in enumerate(chosen)
+        ]
+
     def _fused(
         self, chosen: Ids, rows: Rows
     ) -> tuple[list[tuple[Part, ...]], list[float | None], list[tuple[tuple[Carried, ...], float]]]:
@@ -83,16 +104,16 @@ class Dissection:
             for n in range(len(chosen))
         ]
         fused = [float(adds[at[n]].sum()) if np.isfinite(own[n]).any() else None for n in range(len(chosen))]
-        return rank, fused, self._carried(rows, dict(zip(names, units.tolist(), strict=True)))
+        return rank, fused, self._carried(rows, dict(zip(names, units[at].T, strict=True)))
 
-    def _carried(self, rows: Rows, units: dict[str, float]) -> list[tuple[tuple[Carried, ...], float]]:
+    def _carried(self, rows: Rows, units: dict[str, Floats]) -> list[tuple[tuple[Carried, ...], float]]:
         """What each item of the history adds to each row's fused score, the ``MOST_CARRIED`` largest, and the rest."""
         past = self._request.past
         by: dict[str, Floats] = {}
         for bound in self._engine.sources:
-            unit = units.get(bound.step.name, 0.0)
-            if unit and isinstance(bound.run, Additive) and len(past):
-                places, summed = by_item(past, bound.run.contributions(self._request, rows) * np.float32(unit))
+            unit = units.get(bound.step.name)  # (n,)
+            if unit is not None and unit.any() and isinstance(bound.run, Additive) and len(past):
+                places, summed = by_item(past, bound.run.contributions(self._request, rows) * unit[:, None])
                 by[bound.step.name] = summed  # (n, I)
         if not by:
             return [((), 0.0)] * len(rows)
@@ -122,13 +143,16 @@ class Dissection:
         return kinds, values[:, places].astype(np.float32), silent[places].astype(np.float32)
 
     def _moves(self, item_id: str) -> tuple[Move, ...]:
-        """What each stage did to an item, until one dropped it."""
+        """What each stage did to an item, until one dropped it; nothing where it came later."""
         moves = []
         for (_, before), (stage, after) in zip(self._steps, self._steps[1:], strict=False):
             one = ids_of([item_id])
             was, now = int(places_in(before.item_ids, one)[0]), int(places_in(after.item_ids, one)[0])
+            if was < 0 and now < 0:
+                continue
             if was < 0:
-                break
+                moves.append(Move(stage, None, now + 1, None, _number(after.scores[now])))
+                continue
             skipped = self._skipped.get(stage)
             score = _number(after.scores[now]) if now >= 0 else None
             why = None if skipped is None else skipped.skipped

@@ -26,6 +26,7 @@ from tailwise.data.interactions import Interactions
 from tailwise.errors import RequestError
 from tailwise.pipeline.asking import Answer, Watch, check_request, event_of, request_of
 from tailwise.pipeline.binding import SIGNALS, Bound, check_needs, run_stage, timed
+from tailwise.pipeline.brought import with_brought
 from tailwise.pipeline.evidence import citing, with_carried
 from tailwise.pipeline.explain import explain
 from tailwise.pipeline.explained import Explained
@@ -37,18 +38,7 @@ from tailwise.retrieve.unasked import unasked_order
 from tailwise.state.memory import MemoryStore
 from tailwise.state.opening import open_store
 from tailwise.state.store import StateStore
-from tailwise.types import (
-    NO_ROWS,
-    QUERY,
-    Column,
-    Encoder,
-    Event,
-    History,
-    Request,
-    Slate,
-    StageTrace,
-    ids_of,
-)
+from tailwise.types import QUERY, Column, Encoder, Event, History, Request, Slate, StageTrace, ids_of
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +170,8 @@ class Engine:
         with timed(trace, "person") as count:
             request, seen_out, stale = self._resolve(request)
             count(0, len(request.past))
-        trace[0] = replace(trace[0], skipped=stale)
+        if stale is not None:
+            trace[0] = replace(trace[0], skipped=stale)
         with timed(trace, "retrieve") as count:
             first, failed = self._given(request) if request.candidates is not None else self._retrieve(request)
             first = first.add(first_rank=np.arange(1, len(first) + 1))
@@ -195,6 +186,7 @@ class Engine:
         if watch is not None:
             watch("hydrate", request, slate)
         for bound in self.stages:
+            slate = with_brought(request, slate, bound, self.catalogue, spared=bound.key in spare)
             slate = with_carried(request, slate, bound, self._citing)
             slate = run_stage(bound, request, slate, trace=trace, pool=self._pool, spared=bound.key in spare)
             if watch is not None:
@@ -217,7 +209,7 @@ class Engine:
 
     def staged(self, request: Request, slate: Slate) -> Slate:
         """Candidates after the stages; what fails is not caught."""
-        slate = slate.add(**self.catalogue.at(slate.columns["row"], self._facts - {SIGNALS}))
+        slate = slate.look_up(self.catalogue.tables(self._facts - {SIGNALS}))
         for bound in self.stages:
             slate = bound.run(request, slate)
         return slate
@@ -258,8 +250,9 @@ class Engine:
             cache[QUERY] = self.encoder.encode([request.query])[0]
         default = self.config.exclude_seen is not False and request.candidates is None
         exclude = default if request.exclude_seen is None else request.exclude_seen
-        seen = past.rows[past.rows >= 0] if exclude else NO_ROWS
-        excluded = np.unique(np.concatenate([request.excluded, seen]))
+        excluded = request.excluded
+        if exclude:
+            excluded = np.unique(np.concatenate([excluded, past.rows[past.rows >= 0]]))
         candidates = request.candidates
         if candidates is not None:
             open_items = dict.fromkeys(candidates)  # each once, in the caller's order

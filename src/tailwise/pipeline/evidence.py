@@ -84,7 +84,7 @@ def carried(request: Request, rows: Rows, source: Sums) -> Rows:
         met before them, speaks for a candidate.
     """
     start = _lately(request.past)
-    past = request.past.take(slice(start, None))
+    past = request.past.take(slice(start, None)) if start else request.past
     between = source.weights.between(past, rows)
     parts = between * history_weights(past, source.decay)  # (N, H)
     places, summed = by_item(past, parts)
@@ -118,10 +118,10 @@ def by_item(past: History, parts: Floats) -> tuple[Rows, Floats]:
     Returns:
         (I,) the newest event of each distinct item, by its place, and (N, I) sums.
     """
+    if len(past.newest) == len(past):  # each once, and known
+        return past.newest, parts
     _, first, inverse = np.unique(past.rows[::-1], return_index=True, return_inverse=True)
     places = len(past) - 1 - first
-    if len(places) == len(past):
-        return places, parts[:, places]
     summed = np.zeros((len(places), len(parts)), np.float32)
     np.add.at(summed, inverse[::-1], parts.T)
     return places, summed.T

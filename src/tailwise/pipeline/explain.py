@@ -57,10 +57,12 @@ def explain(engine: Ranks, request: Request, item_id: str | None = None, effort:
     gates = {step.name: step.skipped for step in answer.trace if step.skipped}
     chosen = answer.slate.item_ids if item_id is None else ids_of([item_id])
     places = places_in(slate.item_ids, chosen)
-    if item_id is not None and places[0] < 0:
+    late = (places < 0) & np.isin(chosen, seen.steps[-1][1].item_ids)  # what a stage brought came to no step before it
+    if item_id is not None and places[0] < 0 and not late[0]:
         why = missing(engine, request, resolved, answer, item_id)
         return Explained(answer, (_stranger(engine, item_id, why),), gates, 0)
-    explained = Dissection(engine, resolved, seen.steps, answer).items(places)
+    dissection = Dissection(engine, resolved, seen.steps, answer)
+    explained = merged(chosen, dissection.items(places[~late]), dissection.brought(chosen[late]))
     if item_id is not None and explained[0].place is None:
         explained = [replace(explained[0], missing=below(explained[0], answer))]
     trials = Trials(_again(engine, resolved, answer), tries=effort.tries, seconds=effort.seconds)
@@ -68,6 +70,12 @@ def explain(engine: Ranks, request: Request, item_id: str | None = None, effort:
     found = falls(answer.slate.item_ids.tolist(), carriers, trials)
     items = tuple(replace(e, without=_without(engine, e, found)) for e in explained)
     return Explained(answer, items, gates, len(trials))
+
+
+def merged(chosen: Ids, *parts: list[Explanation]) -> list[Explanation]:
+    """Explanations in the order of ``chosen``."""
+    by_id = {one.item_id: one for part in parts for one in part}
+    return [by_id[str(item_id)] for item_id in chosen]
 
 
 def _carriers(explanation: Explanation, request: Request) -> list[str]:

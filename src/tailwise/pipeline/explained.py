@@ -50,10 +50,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What a stage did to the item; places are from 1, None below the stage that dropped it."""
+    """What a stage did to the item; places are from 1, None before one that brings it and after one that drops it."""
 
     stage: str
-    place: int
+    place: int | None
     place_after: int | None
     score: float | None
     score_after: float | None

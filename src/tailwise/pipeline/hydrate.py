@@ -9,10 +9,10 @@ import numpy as np
 
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import NO_CONTEXTS, Contexts
-from tailwise.errors import ConfigError
+from tailwise.errors import ConfigError, ShapeError
 from tailwise.pipeline.binding import SIGNALS, Bound
 from tailwise.pipeline.signals import signal_names, signals
-from tailwise.types import Column, Request, Slate, StageTrace
+from tailwise.types import Column, Floats, Request, Slate, StageTrace
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +41,32 @@ def hydrate(
         The slate, and a trace of each source that failed.
     """
     rows, failed = slate.columns["row"], []
-    columns: dict[str, Column] = dict(catalogue.at(rows, names - {SIGNALS}))
+    columns: dict[str, Column] = {}
     known = []
     for bound in sources:
-        scores = np.full(len(rows), np.nan, np.float32)
         try:
-            scores[:] = bound.run.scores(request, rows)
+            scores = checked_scores(bound.run.scores(request, rows), len(rows))
         except Exception as error:  # noqa: BLE001  the others decide
             log.warning("source failed: %s: %s", bound.key, error)
             failed.append(StageTrace(bound.key, 0.0, len(rows), 0, f"failed: {type(error).__name__}"))
+            scores = np.full(len(rows), np.nan, np.float32)
         columns[f"score_{bound.step.name}"] = scores
         known.append(scores)
     if SIGNALS in names:
         columns[SIGNALS] = signals(request, rows, known, sources, catalogue, contexts)
-    return slate.add(**columns), failed
+    return slate.look_up(catalogue.tables(names - {SIGNALS, "row"})).add(**columns), failed
+
+
+def checked_scores(scores: Column, n: int) -> Floats:
+    """
+    What a source gave, (N,) float32.
+
+    Raises:
+        ShapeError: It has not one score an item.
+    """
+    if scores.shape != (n,):
+        raise ShapeError(f"it gave scores of the shape {scores.shape} for {n} items")
+    return np.asarray(scores, np.float32)
 
 
 def check_signals(

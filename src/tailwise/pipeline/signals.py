@@ -18,7 +18,7 @@ import numpy as np
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import NO_CONTEXTS, Contexts
 from tailwise.pipeline.binding import Bound
-from tailwise.rank.fusion import standardised
+from tailwise.rank.fusion import NOTHING, standardised
 from tailwise.types import Column, Floats, History, Request, Rows
 
 NEAR = ("to the last", "to the last 5", "to the last 50", "to the nearest", "to the nearest of 10")
@@ -71,8 +71,14 @@ def signals(
     ]
     parts += [_differs(name, rows, liked, catalogue) for name in catalogue.numbers[:MOST_NUMBERS]]
     parts += [_had(rows, past), contexts.signals(request, rows)]
-    found = np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
-    found[~np.isfinite(found)] = 0.0
+    found = np.empty((len(rows), sum(part.shape[1] for part in parts)), np.float32)
+    place = 0
+    for part in parts:
+        found[:, place : place + part.shape[1]] = part
+        place += part.shape[1]
+    finite = np.isfinite(found)
+    if not finite.all():
+        found[~finite] = 0.0
     return found
 
 
@@ -88,17 +94,20 @@ def nearness(spaces: Sequence[Floats], rows: Rows, liked: Rows) -> Floats:
     Returns:
         (N, 5 S) float32, five of each space; zeros without a history, and for unknown items.
     """
-    out = np.zeros((len(rows), len(spaces), len(NEAR)), np.float32)
-    lately = liked[-LATELY:]
+    n, lately = len(rows), liked[-LATELY:]
+    out = np.zeros((n, len(spaces), len(NEAR)), np.float32)
     if not len(lately) or not spaces:
-        return out.reshape(len(rows), -1)
-    cosines = np.stack([vectors[rows] @ vectors[lately].T for vectors in spaces], axis=1)  # (N, S, ≤ 50)
-    short, recent = cosines[..., -SHORT:], cosines[..., -RECENT:]
-    kinds = (cosines[..., -1], short.mean(-1), cosines.mean(-1), cosines.max(-1), recent.max(-1))
+        return out.reshape(n, -1)
+    cosines = np.empty((len(lately), len(spaces), n), np.float32)  # (≤ 50, S, N): reduced along whole rows
+    for place, vectors in enumerate(spaces):
+        np.matmul(vectors.take(lately, axis=0), vectors.take(rows, axis=0).T, out=cosines[:, place])
+    short, recent = cosines[-SHORT:], cosines[-RECENT:]
+    of_short, of_all = np.add.reduce(short) / np.float32(len(short)), np.add.reduce(cosines) / np.float32(len(cosines))
+    kinds = (cosines[-1], of_short, of_all, np.maximum.reduce(cosines), np.maximum.reduce(recent))
     for place, kind in enumerate(kinds):
-        out[..., place] = kind
+        out[..., place] = kind.T
     out[rows < 0] = 0.0
-    return out.reshape(len(rows), -1)
+    return out.reshape(n, -1)
 
 
 def _spaces(sources: Sequence[Bound]) -> list[Bound]:
@@ -108,36 +117,50 @@ def _spaces(sources: Sequence[Bound]) -> list[Bound]:
 def _popularity(rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:
     """(N, 3) the log of popularity, its quantile now, and how far it is above what the person liked lately."""
     known = catalogue.at(rows, {"popularity", "recent"})
-    popular = np.log1p(known["popularity"])
     usual = np.log1p(catalogue.at(liked[-RECENT:], {"popularity"})["popularity"])
-    return np.stack([popular, known["recent"], popular - (usual.mean() if len(usual) else np.nan)], axis=1)
+    out = np.empty((len(rows), 3), np.float32)
+    out[:, 0] = np.log1p(known["popularity"])
+    out[:, 1] = known["recent"]
+    out[:, 2] = out[:, 0] - (np.add.reduce(usual) / len(usual) if len(usual) else np.nan)
+    return out
 
 
 def _shared(of_rows: Column, of_liked: Column) -> Floats:
     """(N, 2) the mean share of the person's past, and of the latest part of it, that has a candidate's labels."""
     if not len(of_liked):
         return np.zeros((len(of_rows), 2), np.float32)
-    taste = np.stack([of_liked.mean(0), of_liked[-RECENT:].mean(0)], axis=1).astype(np.float32)  # (labels, 2)
-    shared: Floats = (of_rows.astype(np.float32) @ taste) / np.maximum(of_rows.sum(1, keepdims=True), 1)
+    own = of_liked.astype(np.float32)
+    lately = own[-RECENT:]
+    taste = np.stack([np.add.reduce(own) / len(own), np.add.reduce(lately) / len(lately)], axis=1)  # (labels, 2)
+    labels = of_rows.astype(np.float32)
+    shared: Floats = (labels @ taste) / np.maximum(np.add.reduce(labels, axis=1, keepdims=True), 1)
     return shared
 
 
 def _differs(name: str, rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:
     """(N, 1) how far a number is from that of what the person liked lately, in spreads of the slate, at most 3."""
-    with np.errstate(invalid="ignore"):
-        numbers, own = catalogue.at(rows, {name})[name], catalogue.at(liked[-RECENT:], {name})[name]
-        own = own[np.isfinite(own)]
-        known = numbers[np.isfinite(numbers)]
-        if not len(own) or not len(known) or known.std() < 1e-9:
-            return np.zeros((len(rows), 1), np.float32)
-        apart: Floats = np.clip(np.abs(numbers - own.mean()) / known.std(), 0, 3)[:, None]
+    numbers, own = catalogue.at(rows, {name})[name], catalogue.at(liked[-RECENT:], {name})[name]
+    own = own[np.isfinite(own)]
+    known = numbers[np.isfinite(numbers)]
+    if not len(own) or not len(known):
+        return np.zeros((len(rows), 1), np.float32)
+    middle = known - known[0]  # all alike is then 0, whatever rounding does
+    middle -= np.add.reduce(middle) / len(middle)
+    spread = np.sqrt(middle @ middle / len(middle))
+    if spread < NOTHING:
+        return np.zeros((len(rows), 1), np.float32)
+    usual = np.add.reduce(own) / len(own)
+    apart: Floats = np.minimum(np.abs(numbers - usual) / spread, 3)[:, None]  # NaN stays, and counts as 0
     return apart
 
 
 def _had(rows: Rows, past: History) -> Floats:
     """(N, 2) the log of how often the person had an item before, and 1 / (1 + events since the last time)."""
     out = np.zeros((len(rows), 2), np.float32)
-    there, ago = np.nonzero((rows[:, None] == past.rows[::-1]) & (rows >= 0)[:, None])  # newest first
+    same = rows[:, None] == past.rows[::-1]
+    if not same.any():
+        return out
+    there, ago = np.nonzero(same & (rows >= 0)[:, None])  # newest first
     out[:, 0] = np.log1p(np.bincount(there, minlength=len(rows)))
     out[there[::-1], 1] = 1.0 / (1.0 + ago[::-1])  # of several, the newest is written last
     return out

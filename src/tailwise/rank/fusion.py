@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from tailwise.config import Closed
@@ -28,6 +30,9 @@ class FusionConfig(Closed):
     """Ridge on the weights, per example."""
     people: Annotated[int, Field(ge=1)] = 3_000
     """At most so many cases of held-out people teach it."""
+    compress: bool | None = None
+    """Whether a source that finds one item far above all others is taken at its word (False), or at the log of it; None
+    lets held-out people choose."""
     query: Annotated[float, Field(ge=0)] = 3.0
     """What a request's query weighs, through the sources ``text`` and ``words`` each, in multiples of the largest
     weight that was learned: logs of what people did next say nothing of what a query asks for."""
@@ -89,28 +94,33 @@ class Fusion:
 
         Returns:
             (N, S) what each source adds to each score: they add up to it, but where no source knows an item, which
-            comes last and has zeros; and (S,) what a unit of each source's own score is worth.
+            comes last and has zeros; and (N, S) what a unit of each source's own score is worth there.
         """
         columns = [slate.columns[name] for name in self._columns]
         weights = self.weights_for(request)
         known = np.isfinite(np.stack(columns, axis=1)).any(axis=1, keepdims=True)
-        parts: Floats = np.where(known, standardised(columns) * weights, np.float32(0.0))
-        deviation = centred(columns).std(axis=0)
-        return parts, np.divide(weights, deviation, out=np.zeros_like(weights), where=deviation > NOTHING)
+        scaled, deviation = standardised(columns), deviation_of(centred(columns))
+        units = np.divide(weights, deviation, out=np.zeros_like(weights), where=deviation > NOTHING)  # (S,)
+        if not self.config.compress:
+            return np.where(known, scaled * weights, np.float32(0.0)), np.broadcast_to(units, scaled.shape)
+        small = np.abs(scaled) < NOTHING
+        slope = np.where(small, np.float32(1.0), compressed(scaled) / np.where(small, np.float32(1.0), scaled))
+        return np.where(known, compressed(scaled) * weights, np.float32(0.0)), units * slope
 
     def __call__(self, request: Request, slate: Slate) -> Slate:
         if not len(slate):
             return slate
-        columns = [slate.columns[name] for name in self._columns]
-        scores = standardised(columns) @ self.weights_for(request)  # (N,)
-        known = np.isfinite(columns).any(axis=0)
-        if known.any() and not known.all():
+        columns = np.array([slate.columns[name] for name in self._columns], np.float32)  # (S, N)
+        scaled = standardised(columns)
+        scores = (compressed(scaled) if self.config.compress else scaled) @ self.weights_for(request)  # (N,)
+        known: NDArray[np.bool_] = np.logical_or.reduce(np.isfinite(columns))  # (N,)
+        if not known.all() and known.any():
             # Of some items no source knows anything; a source with one item to tell of would call them its equals.
             scores[~known] = scores[known].min() - 1
         return slate.score(scores)
 
 
-def standardised(columns: list[Column]) -> Floats:
+def standardised(columns: Sequence[Column] | Floats) -> Floats:
     """
     Scores of several sources on one scale: mean 0 and deviation 1 within the slate.
 
@@ -122,18 +132,34 @@ def standardised(columns: list[Column]) -> Floats:
         (N, S) float32.
     """
     middle = centred(columns)
-    deviation = middle.std(axis=0)  # of what is left: were all alike, that is rounding, and alike as well
+    deviation = deviation_of(middle)  # of what is left: were all alike, that is rounding, and alike as well
     scale = np.divide(np.float32(1.0), deviation, out=np.zeros_like(deviation), where=deviation > NOTHING)
     scaled: Floats = middle * scale
     return scaled
 
 
-def centred(columns: list[Column]) -> Floats:
+def compressed(scaled: Floats) -> Floats:
+    """
+    Deviations on a log scale, of either sign.
+
+    >>> compressed(np.array([0.0, 1.0, -1.0, 100.0], np.float32)).round(2).tolist()
+    [0.0, 0.69, -0.69, 4.62]
+    """
+    return np.asarray(np.copysign(np.log1p(np.abs(scaled)), scaled), np.float32)
+
+
+def centred(columns: Sequence[Column] | Floats) -> Floats:
     """Scores of several sources with mean 0, and what is not known as low as the lowest, (N, S)."""
-    scores = np.array(columns, np.float32)  # (S, N)
+    scores: NDArray[Any] = np.asarray(columns, np.float32)  # (S, N)
     known = np.isfinite(scores)
     if not known.all():
         lowest = np.where(known, scores, np.inf).min(axis=1, keepdims=True)
         scores = np.where(known, scores, np.where(np.isfinite(lowest), lowest, np.float32(0.0)))
-    middle: Floats = scores - scores.mean(axis=1, keepdims=True)
-    return middle.T
+    scores = scores - scores[:, :1]  # what finds all alike is then nothing but zeros, whatever rounding does
+    scores -= np.add.reduce(scores, axis=1, keepdims=True) / np.float32(max(scores.shape[1], 1))
+    return scores.T
+
+
+def deviation_of(middle: Floats) -> Floats:
+    """Of each column with mean 0, (N, S) to (S,)."""
+    return np.asarray(np.sqrt(np.einsum("ns,ns->s", middle, middle) / np.float32(max(len(middle), 1))), np.float32)

@@ -41,7 +41,7 @@ class CrossEncoderConfig(Closed):
     chosen among them."""
     negatives: Annotated[int, Field(ge=1)] = 7
     """Candidates of its slate that each choice is compared with."""
-    batch: Annotated[int, Field(ge=1)] = 16
+    batch: Annotated[int, Field(ge=1)] = 4
     """Choices a step."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of what the head reads that is dropped while training."""

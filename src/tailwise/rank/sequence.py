@@ -148,7 +148,7 @@ class SequenceScorer:
     def scores(self, request: Request, rows: Rows) -> Floats:
         vector = self.person(request)
         known = (rows >= 0) & self._known[rows] & bool(vector.any())
-        return np.where(known, self.table[rows] @ vector, np.float32("nan"))
+        return np.where(known, self.table.take(rows, axis=0) @ vector, np.float32("nan"))
 
     @cached_property
     def vectors(self) -> Floats:

@@ -86,6 +86,6 @@ class Attention:
     def __call__(self, request: Request, slate: Slate) -> Slate:
         if self._session is None or len(slate) < 2 or not past_speaks(request):
             return slate
-        signals, base = inputs_of(slate.take(slice(self.config.depth)))
+        signals, base = inputs_of(slate if len(slate) <= self.config.depth else slate.take(slice(self.config.depth)))
         (moved,) = self._session.run(None, {"signals": signals[None], "base": base[None]})
         return with_best_moved(slate, moved[0])

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tailwise.config import Closed
 from tailwise.data.scores import past_speaks
-from tailwise.types import Facts, Request, Slate
+from tailwise.types import Column, Facts, Request, Slate
 
 
 class LongTailConfig(Closed):
@@ -18,14 +18,17 @@ class LongTailConfig(Closed):
 
     penalty: Annotated[float, Field(ge=0, le=2)] | None = None
     """What a popular item pays: this times the log of its events, in the unit of the scores. 0 keeps the order; None
-    lets the fit choose the largest that held-out people pay little for."""
-    cost: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """What the penalty that a fit chooses may cost: this part of the NDCG@10 of the best one."""
+    lets the fit choose, with ``lift``, what shows most of the catalogue and what held-out people pay little for."""
+    lift: Annotated[float, Field(ge=0, le=5)] | None = None
+    """What every item of the long tail gets on top, in the same unit; None lets the fit choose, and is 0 beside a
+    ``penalty`` that is set."""
+    cost: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """What the choice of a fit may cost: this part of the NDCG@10 of the best one."""
 
 
 class LongTail:
     """
-    Takes ``penalty · log(1 + events)`` off each score.
+    Takes ``penalty · log(1 + events)`` off each score, and adds ``lift`` to those of the long tail.
 
     Scores of the fusion and of the list-wise re-ranker are logits: a penalty of 1 would rank by how much more likely
     an item is for this person than for anybody. Small ones cost next to nothing and show much more of a catalogue.
@@ -35,7 +38,7 @@ class LongTail:
     """
 
     Config = LongTailConfig
-    needs = frozenset({"popularity"})
+    needs = frozenset({"popularity", "tail"})
     gives: frozenset[str] = frozenset()
 
     def __init__(self, config: LongTailConfig) -> None:
@@ -47,7 +50,13 @@ class LongTail:
         return cls(config)
 
     def __call__(self, request: Request, slate: Slate) -> Slate:
-        if not self.config.penalty or not past_speaks(request):
+        penalty, lift = self.config.penalty, self.config.lift
+        if not (penalty or lift) or not past_speaks(request):
             return slate
-        events = np.nan_to_num(slate.columns["popularity"], nan=0.0)
-        return slate.score(slate.scores - np.float32(self.config.penalty) * np.log1p(events))
+        scores: Column = slate.scores
+        if penalty:
+            events = slate.columns["popularity"]
+            scores = scores - np.float32(penalty) * np.log1p(np.where(np.isnan(events), np.float32(0.0), events))
+        if lift:
+            scores = scores + np.float32(lift) * slate.columns["tail"]
+        return slate.score(np.asarray(scores, np.float32))

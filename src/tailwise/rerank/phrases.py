@@ -7,6 +7,7 @@ An item's name and an entity's are somebody else's words: they are cut, put on o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 LOCALE = "locale"
@@ -20,6 +21,8 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
         "path": "{relation}: {entity}, as in {name}",
         "similar": "Similar to {name}",
         "shared": "Shares {labels} with your latest",
+        "new_for": "New here, for those who like {name}",
+        "new": "New here",
         "popular": "Popular now",
         "liked": "Liked by many",
         "tail": "From the long tail",
@@ -34,6 +37,8 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
         "path": "与“{name}”同一{relation}：{entity}",
         "similar": "与“{name}”相似",
         "shared": "与你最近所选同属：{labels}",
+        "new_for": "新上架，适合喜欢“{name}”的人",
+        "new": "新上架",
         "popular": "近期热门",
         "liked": "很多人喜欢",
         "tail": "小众之选",
@@ -119,6 +124,7 @@ def sentence(evidence: Mapping[str, Any], language: str) -> str:
     return SENTENCES[language][str(evidence["kind"])].format_map(said)
 
 
+@lru_cache(4096)  # the same titles are cited all day
 def plain(name: str) -> str:
     r"""
     A name on one line, without letters that cannot be seen, and not too long.

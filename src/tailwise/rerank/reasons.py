@@ -2,8 +2,9 @@
 Reasons: why each item of the answer is there, in a few words, in the language of who reads.
 
 Only what will be shown is explained, by what is true of it. A rule that acted on it; the item of the history that
-carried most of its score, and without which that score falls; what a knowledge graph links both to; the nearest item
-that the person liked; labels it shares with what they liked lately; its popularity now; its place in the long tail.
+carried most of its score, and without which that score falls; what a knowledge graph links both to; of a newcomer the
+item whose likers are its likers most; the nearest item that the person liked; labels it shares with what they liked
+lately; that it is new; its popularity now; its place in the long tail.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from tailwise.nets.questions import BackendConfig
 from tailwise.rerank.diversity import unit_rows
 from tailwise.rerank.paths import Paths
 from tailwise.rerank.phrases import LOCALE, language_of, sentence
-from tailwise.types import QUERY, Column, Facts, Ids, Request, Rows, Slate
+from tailwise.types import QUERY, Column, Facts, History, Request, Rows, Slate
 
 Reason = dict[str, Any]
 
 CARRIED = "carried"
 """The column of which event of the history carried most of an item's score, by its place; -1 where none did."""
+NEWCOMER = "newcomer"
+"""The column of newcomers that were given a place: the event that speaks for each, by its place; -1 where none does,
+-2 for every other item."""
 POPULAR_NOW = 0.95
 """Quantile of recent popularity from which an item counts as popular now."""
 LATELY = 50
@@ -41,7 +45,7 @@ class Reasons:
     """Annotates the first ``request.k`` items with reasons; changes neither order nor scores."""
 
     gives = frozenset({"reasons"})
-    uses = frozenset({CARRIED, "fired"})
+    uses = frozenset({CARRIED, NEWCOMER, "fired"})
     """Columns that it reads where they are."""
 
     class Config(Closed):
@@ -94,15 +98,16 @@ class Reasons:
         The slate with ``reasons`` (N,): a tuple of dicts for each of the first ``request.k`` rows, () below.
 
         Each dict has ``kind`` and ``text``, and what the text names; where that is an item, its ``item_id``. In order
-        of preference the kinds are rule, history, path, similar, shared and popular; only where none of them holds
-        tail, else query, score, or liked for a stranger; and listed where nobody has done anything yet.
+        of preference the kinds are rule, history, path, new_for, similar, shared, new and popular; only where none of
+        them holds tail, else query, score, or liked for a stranger; and listed where nobody has done anything yet.
 
         Cost: O(k H D) for a history of H: some 0.2 ms for 10 items and 50 events beside what the facts take.
         """
         top = slate.take(slice(request.k))
         language = language_of(request.context.get(LOCALE))
         liked = request.past.speaks_for
-        columns = [_rules(top), *(self._personal(request, top, liked, language) if liked.any() else []), _popular(top)]
+        personal = self._personal(request, top, liked, language) if liked.any() else []
+        columns = [_rules(top), *personal, _new(top), _popular(top)]
         tail = top.columns.get("tail", np.zeros(len(top), bool)) & self._events
         last = "score" if liked.any() else "liked" if self._events else "listed"
         columns.append(_asked(request, top, self.config.similar))
@@ -115,7 +120,7 @@ class Reasons:
 
     def _personal(self, request: Request, top: Slate, liked: Column, language: str) -> list[list[Reason | None]]:
         """Reasons in what the person liked."""
-        past = request.past.take(liked)
+        past = request.past if liked.all() else request.past.take(liked)
         own_title = f"title_{language}"
         wanted = frozenset({"vector", "title", own_title, *self._labels}) & self._facts.names
         facts = self._facts.columns(past.item_ids, wanted)
@@ -131,18 +136,24 @@ class Reasons:
         for row, event in enumerate(top.columns.get(CARRIED, ())):
             if event >= 0:
                 history[row] = cited("history", place_of[event])
-        found = [history]
+        newcomers: list[Reason | None] = [None] * len(top)
+        for row, event in enumerate(top.columns.get(NEWCOMER, ())):
+            if event >= 0:
+                newcomers[row] = cited("new_for", place_of[event])
+        found = [history, newcomers]
         if self.paths is not None and "row" in top.columns:
             start = max(len(past) - LATELY, 0)
             shared = self.paths.shared(top.columns["row"], past.rows[start:])
             found.append([p and cited("path", start + p[0], relation=p[1], entity=p[2]) for p in shared])
-        similar = [None if place < 0 else cited("similar", place) for place in self._nearest(top, past.item_ids, facts)]
+        similar = [None if place < 0 else cited("similar", place) for place in self._nearest(top, past, facts)]
         return [*found, similar, self._shared(top, facts)]
 
-    def _nearest(self, top: Slate, liked: Ids, facts: Mapping[str, Column]) -> Rows:
+    def _nearest(self, top: Slate, past: History, facts: Mapping[str, Column]) -> Rows:
         """(k,) the place of the nearest liked item; -1 where none is near."""
-        cosine = unit_rows(top.columns["vector"]) @ unit_rows(facts["vector"]).T  # (k, L)
-        cosine[top.item_ids[:, None] == liked] = -np.inf  # an item is no reason for itself
+        cosine = top.columns["vector"] @ facts["vector"].T  # (k, L): of unit length, or zeros
+        rows = top.columns.get("row")
+        same = top.item_ids[:, None] == past.item_ids if rows is None else rows[:, None] == past.rows
+        cosine[same] = -np.inf  # an item is no reason for itself
         nearest = cosine.argmax(axis=1)  # (k,)
         return np.where(cosine[np.arange(len(top)), nearest] >= self.config.similar, nearest, -1)
 
@@ -151,7 +162,7 @@ class Reasons:
         shared: list[list[str]] = [[] for _ in range(len(top))]
         for name, labels in sorted(self._labels.items()):
             both = top.columns[name] & past[name][-self.config.latest :].any(axis=0)  # (k, G)
-            for row, label in np.argwhere(both):
+            for row, label in zip(*(places.tolist() for places in both.nonzero()), strict=True):
                 shared[row].append(labels[label])
         return [{"kind": "shared", "labels": names[:MOST_LABELS]} if names else None for names in shared]
 
@@ -159,7 +170,9 @@ class Reasons:
 def _distinct(found: tuple[Reason | None, ...]) -> list[Reason]:
     """The reasons that are there; to call an item similar that is cited already says nothing new."""
     known = [reason for reason in found if reason is not None]
-    cited = {reason["item_id"] for reason in known if reason["kind"] in {"history", "path"}}
+    if len(known) < 2:
+        return known
+    cited = {reason["item_id"] for reason in known if reason["kind"] in {"history", "path", "new_for"}}
     return [reason for reason in known if reason["kind"] != "similar" or reason["item_id"] not in cited]
 
 
@@ -181,6 +194,11 @@ def _asked(request: Request, top: Slate, similar: float) -> list[Reason | None]:
 def _rules(top: Slate) -> list[Reason | None]:
     fired = top.columns.get("fired", [()] * len(top))
     return [{"kind": "rule", "rules": list(names)} if names else None for names in fired]
+
+
+def _new(top: Slate) -> list[Reason | None]:
+    """That nobody has had a newcomer, where nothing of the person's history speaks for it."""
+    return [{"kind": "new"} if event == -1 else None for event in top.columns.get(NEWCOMER, [None] * len(top))]
 
 
 def _popular(top: Slate) -> list[Reason | None]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from tailwise.config import Closed
 from tailwise.data.interactions import Training
 from tailwise.data.scores import at_rows, best_slate
-from tailwise.retrieve.decay import best_decay
+from tailwise.retrieve.decay import best_decay, history_weights
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
@@ -59,7 +59,13 @@ class Again:
         return best_slate(np.where(scores > 0, scores, np.float32("nan")), k, request, self._item_ids)
 
     def scores(self, request: Request, rows: Rows) -> Floats:
-        return at_rows(self._all(request), rows)
+        past = request.past
+        if self in request.cache or not len(past.newest):
+            return at_rows(self._all(request), rows)
+        had = rows[:, None] == past.rows  # (N, H)
+        if not had.any():  # as always where nothing is shown twice
+            return np.where(rows >= 0, np.float32(0.0), np.float32("nan"))
+        return np.where(rows >= 0, had @ history_weights(past, self.config.decay or 0.0), np.float32("nan"))
 
     def contributions(self, request: Request, rows: Rows) -> Floats:
         """What each event adds to each row's score, (N, H)."""

@@ -34,14 +34,14 @@ def history_weights(past: History, decay: float) -> Floats:
 
 def undecayed(past: History) -> NDArray[np.float64]:
     """What each event would count were it the newest, (H,): 1, ``AGAINST_WEIGHT``, or 0 for an unknown item."""
-    return np.where(past.rows < 0, 0.0, np.where(past.speaks_for, 1.0, AGAINST_WEIGHT))
+    return np.where(past.speaks_for, 1.0, AGAINST_WEIGHT) * (past.rows >= 0)
 
 
 def weights_without(past: History, decay: float, rows: Rows) -> tuple[Floats, Floats]:
     """
     ``history_weights`` had the person never met an item, for each of S items.
 
-    Where a moment goes with the item, all before it lie one moment less far back.
+    Where a moment goes with the item, all before it lie one moment less far back. The history is not empty.
 
     Returns:
         (S, H) weights, 0 for the item's own events; and (S,) how many times as much all that is older would count.
@@ -52,8 +52,15 @@ def weights_without(past: History, decay: float, rows: Rows) -> tuple[Floats, Fl
     >>> weights.tolist(), older.tolist()
     ([[0.5, 1.0, 1.0, 0.0], [0.25, 0.5, 0.0, 1.0]], [2.0, 1.0])
     """
+    if len(past.newest) == len(past) == past.moments_ago[0] + 1:  # each item once, and one at a time: the usual case
+        gone = past.rows == rows[:, None]  # (S, H)
+        more = np.where(gone.any(axis=1), np.exp(decay), 1.0).astype(np.float32)
+        before = gone[:, ::-1].cumsum(axis=1)[:, ::-1] - gone
+        counts = history_weights(past, decay) * np.where(before, more[:, None], np.float32(1.0))
+        return np.asarray(counts * ~gone, np.float32), more
     kept = past.rows != rows[:, None]  # (S, H)
-    begins = np.diff(past.times, prepend=-np.inf) != 0
+    begins = np.ones(len(past), bool)
+    np.not_equal(past.times[1:], past.times[:-1], out=begins[1:])
     there = np.logical_or.reduceat(kept, np.flatnonzero(begins), axis=1)  # (S, moments)
     ago = there[:, ::-1].cumsum(axis=1)[:, ::-1] - there
     fading = np.exp(-decay * ago)[:, np.cumsum(begins) - 1]

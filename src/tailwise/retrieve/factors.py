@@ -89,9 +89,10 @@ class Als:
 
     def person(self, request: Request) -> Floats:
         """The least-squares vector of who asks given the items', (D,)."""
-        weights = history_weights(request.past, self.config.decay or 0.0)
-        person: Floats = self._folded(request.past, weights[None])[0]
-        return person
+        past = request.past
+        last, left, counted = self._system(past, history_weights(past, self.config.decay or 0.0)[None])
+        right = counted[0] @ self.items.take(past.rows[last], axis=0)
+        return np.asarray(np.linalg.solve(left[0], right), np.float32)
 
     def by_decay(self, past: History) -> Floats:
         """Scores of all items under each of ``DECAYS``, (S, M)."""
@@ -118,11 +119,10 @@ class Als:
             (L,) the last event of each known item, the left sides (S, D, D), and how much of its item's vector each of
             these events adds to the right ones, (S, L).
         """
-        last = len(past) - 1 - np.unique(past.rows[::-1], return_index=True)[1]
-        last = np.sort(last[past.rows[last] >= 0]).astype(np.int64)
-        items, weights = self.items[past.rows[last]], weights[:, last]
+        last = past.newest
+        items, weights = self.items.take(past.rows[last], axis=0), weights[:, last]
         sure = self.config.confidence * np.abs(weights)  # (S, L)
-        left = np.stack([self._gram + (items * (own - 1.0)[:, None]).T @ items for own in sure])
+        left = np.array([self._gram + (items * (own - 1.0)[:, None]).T @ items for own in sure])
         return last, left, np.asarray(sure * (weights > 0), np.float32)
 
     def __call__(self, request: Request, k: int) -> Slate:

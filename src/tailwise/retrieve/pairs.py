@@ -71,7 +71,7 @@ class PairWeights:
 
         Cost: O(H C + M) dense, O(H Z + M) sparse.
         """
-        if not (past.rows >= 0).any():
+        if not len(past.newest):
             return np.full(self.n_items, np.nan, np.float32)
         scores: Floats = self._spread(self._sums(past, history_weights(past, decay)[None]))[0]
         return scores
@@ -120,12 +120,13 @@ class PairWeights:
 
     def _sums(self, past: History, weights: Floats) -> Floats:
         """Weighted sums over a history, (S, C), under each of S weightings (S, H) of its events."""
-        places = self._place[past.rows]
+        places = self._place.take(past.rows)
         part = places >= 0
-        places, weights = places[part], weights[:, part]
+        if not part.all():
+            places, weights = places[part], weights[:, part]
         if self.columns is None:
-            return np.asarray(weights @ self.values[places], np.float32)
-        columns, values = self.columns[places].ravel() + 1, self.values[places]
+            return np.asarray(weights @ self.values.take(places, axis=0), np.float32)
+        columns, values = self.columns.take(places, axis=0).ravel() + 1, self.values.take(places, axis=0)
         # Column -1 marks "no further neighbour": it is counted in a place of its own and dropped.
         size = len(self.values) + 1
         sums = [np.bincount(columns, weights=(own[:, None] * values).ravel(), minlength=size)[1:] for own in weights]

@@ -62,7 +62,7 @@ class TextNeighbours:
     def scores(self, request: Request, rows: Rows) -> Floats:
         profile = self._profile(request)
         known = (rows >= 0) & bool(profile.any())
-        return np.where(known, self._vectors[rows] @ profile, np.float32("nan"))
+        return np.where(known, self._vectors.take(rows, axis=0) @ profile, np.float32("nan"))
 
     def contributions(self, request: Request, rows: Rows) -> Floats:
         """What each event adds to each row's cosine, (N, H); nothing where a query says what is wanted."""
@@ -85,9 +85,10 @@ class TextNeighbours:
             return request.cache[QUERY]
         if self not in request.cache:
             weights = history_weights(request.past, self.config.decay)
-            mean = weights @ self._vectors[request.past.rows] if len(weights) else np.zeros(self._vectors.shape[1])
-            length = np.linalg.norm(mean)
-            request.cache[self] = (mean / length if length > 0 else mean).astype(np.float32)
+            rows = request.past.rows
+            mean = weights @ self._vectors.take(rows, axis=0) if len(rows) else np.zeros(self._vectors.shape[1])
+            length = float(np.sqrt(mean @ mean))
+            request.cache[self] = np.asarray(mean / length if length > 0 else mean, np.float32)
         return request.cache[self]
 
     def _build(self) -> Any:

@@ -43,7 +43,7 @@ WEB = Path(__file__).parent / "web"
 router = APIRouter(tags=["service"])
 READY_S = 2.0
 """How long the store may take to say that it is there, in seconds."""
-ROUTERS = (ranking.router, explaining.router, feedback.router, privacy.router, changing.router, router)
+ROUTERS = (ranking.hot, ranking.router, explaining.router, feedback.router, privacy.router, changing.router, router)
 
 
 def create_app(engine: Engine, service: Service | None = None) -> FastAPI:

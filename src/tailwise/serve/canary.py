@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -102,6 +102,11 @@ class Canary(Generic[S]):
     def failed(self) -> None:
         """Take note of a request that the canary could not answer, and the main model could."""
         self.own.add(None, 2)
+
+    def told(self) -> dict[str, Any]:
+        """What the trial is, and how it does, for the model card."""
+        own = {"answers": self.own.answers, "faults": round(self.own.share(1), 4), "p99_ms": self.own.p99_ms()}
+        return {"version": self._salt, "share": self.share, **own}
 
     def verdict(self) -> str | None:
         """

@@ -56,6 +56,8 @@ class RerankedForm(Struct):
     model: str
     method: str
     results: list[PlaceForm]
+    version: str
+    """Of the model that answered."""
 
 
 _documents = msgspec.json.Decoder(RerankForm)
@@ -93,7 +95,7 @@ def rerank(engine: Engine, form: RerankForm) -> RerankedForm:
         scores = _by_text(engine, form, texts)
     order = np.argsort(-scores, kind="stable")[: form.top_n]
     places = [_place(form, index, float(scores[index])) for index in order.tolist() if not np.isnan(scores[index])]
-    return RerankedForm(uuid.uuid4().hex, form.model or engine.version, method, places)
+    return RerankedForm(uuid.uuid4().hex, form.model or engine.version, method, places, engine.version)
 
 
 def _by_pipeline(engine: Engine, form: RerankForm, rows: Rows) -> Floats:

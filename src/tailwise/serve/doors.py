@@ -52,8 +52,6 @@ def check_doors(service: Service) -> None:
 
 
 def _check_trials(service: Service) -> None:
-    if service.shadow is not None and service.canary is not None:
-        raise ConfigError("shadow and canary are given, but at most two models are held; try one of them at a time")
     for name, folder in (("shadow", service.shadow), ("canary", service.canary)):
         if folder is None:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import msgspec
 from fastapi import APIRouter
@@ -36,6 +36,7 @@ MOST_TOKENS = 80
 """Of a phrase."""
 
 
+_known: WeakKeyDictionary[Catalogue, Titles] = WeakKeyDictionary()
 _forms = msgspec.json.Decoder(ExplainForm)
 
 
@@ -46,7 +47,10 @@ async def explain_list(request: HttpRequest) -> Response:
     context = context_of(request)
     asked = context.hidden(wire.request_of(form, request.headers.get("accept-language")))
     served = context.models.pick(asked)  # whoever made the list says why
-    return json_response(await run_in_threadpool(explained, served.engine, form, asked))
+    told = await run_in_threadpool(explained, served.engine, form, asked)
+    if form.phrase:
+        context.monitor.phrased(len(told.said or {}), told.refused or {})
+    return json_response(told)
 
 
 def explained(engine: Engine, form: ExplainForm, request: Request) -> ExplainedForm:
@@ -107,9 +111,14 @@ class _Speaker:
         return self._backend.ask(Question("order", text, system, max_tokens=MOST_TOKENS), self._seconds).text
 
 
-@lru_cache(maxsize=4)
 def _titles(catalogue: Catalogue) -> Titles:
-    """Every name of every item, in whatever language the catalogue has them."""
+    """Every name of every item, in whatever language the catalogue has them; made once, and gone with its model."""
+    if catalogue not in _known:
+        _known[catalogue] = _named(catalogue)
+    return _known[catalogue]
+
+
+def _named(catalogue: Catalogue) -> Titles:
     frame = catalogue.frame
     columns = [name for name in frame.columns if name == "title" or name.startswith("title_")]
     named = [title for name in columns for title in frame[name].drop_nulls().to_list() if isinstance(title, str)]

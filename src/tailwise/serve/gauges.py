@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tailwise.pipeline import Engine
+from tailwise.serve.monitor import Versions
 from tailwise.serve.pressure import Pressure
 from tailwise.serve.shown import Shown
 
@@ -53,6 +54,7 @@ class Gauges:
         self._tail = Counter("tailwise_shown_tail_slots", "Places that went to the long tail", registry=registry)
         self._told = [0, 0, 0]
         self._version: str | None = None
+        self._versions = Versions(self._model.remove)
 
     def update(self, engine: Engine, shown: Shown) -> None:
         """Bring all of them up to date. The counts grow by what ``shown`` and the pressure counted since."""
@@ -60,6 +62,7 @@ class Gauges:
             if self._version is not None:
                 self._model.labels(self._version).set(0)
             self._version = engine.version
+            self._versions.met(self._version)
             self._model.labels(self._version).set(1)
         self._lag.set(self._pressure.lag_s)
         self._coverage.set(shown.coverage())

@@ -32,6 +32,8 @@ class InsightsForm(Struct):
     """Items that some people met, but too few."""
     labels: dict[str, dict[str, int]]
     """People by genre, tag or category."""
+    version: str
+    """Of the model that answered."""
 
 
 class Reach:
@@ -62,7 +64,8 @@ class Reach:
         }
         everybody = len(self._engine.people.user_ids)
         few = int(((self._items > 0) & (self._items < least)).sum())
-        return InsightsForm(least, everybody if everybody >= least else None, items, few, labels)
+        told = everybody if everybody >= least else None
+        return InsightsForm(least, told, items, few, labels, self._engine.version)
 
     def _by_label(self, name: str, rows: NDArray[np.int64]) -> dict[str, int]:
         """People that met any item of each label."""

@@ -7,15 +7,15 @@ The life of a model in a running service: the next one comes, the last one comes
       └─ a damaged one ─▶ refused, counted; the old one goes on, and the folder is looked at again later
 
 The folders are the truth: a rollback exchanges MODEL and MODEL.previous, a promotion copies the canary to MODEL, and
-every worker, and the next start, follows what stands there. At most two models are held at any time.
+every worker, and the next start, follows what stands there. While a model is opened, none is held beside the main one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,16 +25,16 @@ from tailwise import artifacts
 from tailwise.errors import RequestError, TailwiseError
 from tailwise.pipeline import Answer
 from tailwise.serve.canary import Canary
+from tailwise.serve.heap import settle
 from tailwise.serve.models import Models, Served, open_beside
 from tailwise.serve.monitor import Monitor
 from tailwise.serve.refusals import Refusals
 from tailwise.serve.service import Service
 from tailwise.serve.shadow import Shadow
-from tailwise.serve.trial import Trial, read_trial, write_trial
+from tailwise.serve.trial import Trial, read_trial, why_off, write_trial
 from tailwise.types import Request
 
 T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 JUDGE_EVERY = 10
@@ -53,9 +53,9 @@ class Life:
 
     def __init__(self, models: Models, service: Service, monitor: Monitor) -> None:
         self._models, self._service, self._monitor = models, service, monitor
-        self._refusals = Refusals(service.watch_s)
-        self._lock = asyncio.Lock()
+        self._refusals, self._lock = Refusals(service.watch_s), asyncio.Lock()
         self._ends: set[asyncio.Task[None]] = set()
+        self._changed = False  # whether a model was opened or let go since memory was put in order
         self.shadow = None if service.shadow is None else Shadow(service.shadow, monitor.registry)
 
     async def run(self) -> None:
@@ -86,7 +86,7 @@ class Life:
         Raises:
             TailwiseError: A model was refused; says why.
         """
-        async with self._lock:
+        async with self._alone():
             before = self._models.main.identity
             try:
                 if asked or self._service.watch_s:
@@ -105,7 +105,7 @@ class Life:
             UnavailableError: The folders cannot be exchanged; nothing changed.
         """
         folder = artifacts.previous_of(self._service.model)
-        async with self._lock:
+        async with self._alone():
             identity = await run_in_threadpool(artifacts.identity, folder)
             if identity is None:
                 raise RequestError(f"there is no model before this one: {folder.name} is not there")
@@ -144,7 +144,7 @@ class Life:
         identity = await run_in_threadpool(artifacts.identity, folder)
         if identity is None or not self._tried(identity):
             raise RequestError("no canary is being tried that could be promoted; begin with its share")
-        async with self._lock:
+        async with self._alone():
             await run_in_threadpool(artifacts.put, folder, self._service.model)
             trial = Trial(identity, 0.0, "it was promoted")  # so that going back does not begin it again
             await run_in_threadpool(write_trial, self._service.model, trial)
@@ -152,7 +152,7 @@ class Life:
 
     def answered(self, asked: Request, served: Served, answer: Answer) -> None:
         """Take note of an answer: the shadow gives its own, and the canary may have to go."""
-        if self.shadow is not None:
+        if self.shadow is not None and served is self._models.main:
             self.shadow.asked(asked, answer)
         canary = self._models.canary
         if canary is not None and canary.served is served and canary.own.answers % JUDGE_EVERY == 0:
@@ -176,18 +176,23 @@ class Life:
         """What there is beside the main model, for its card."""
         canary, told = self._models.canary, {}
         if canary is not None:
-            own = {
-                "answers": canary.own.answers,
-                "faults": round(canary.own.share(1), 4),
-                "p99_ms": canary.own.p99_ms(),
-            }
-            told["canary"] = {"version": canary.served.version, "share": canary.share, **own}
+            told["canary"] = canary.told()
         elif self._service.canary is not None:
-            trial = read_trial(self._service.model)
-            told["canary"] = {"share": 0.0, "why": "not open yet, or refused" if trial is None else trial.why}
+            told["canary"] = {"share": 0.0, "why": why_off(self._service.model)}
         if self.shadow is not None:
             told["shadow"] = {"state": self.shadow.state}
         return told
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Nobody else changes models meanwhile; when one came or went, memory is put in order afterwards."""
+        async with self._lock:
+            try:
+                yield
+            finally:
+                if self._changed:
+                    self._changed = False
+                    await run_in_threadpool(settle)
 
     def _canary_folder(self) -> Path:
         if self._service.canary is None:
@@ -229,6 +234,7 @@ class Life:
             return
         self._models.canary = None
         if canary is not None and share == 0:
+            self._changed = True
             self._monitor.changed("canary_off")
             log.info("the canary was ended", extra={"version": canary.served.version, "why": trial.why})
         if share == 0 or (not asked and self._refusals.waits(folder, identity)):
@@ -253,7 +259,7 @@ class Life:
 
     async def _open(self, folder: Path, identity: str | None) -> Served:
         """A further model; whatever is held beside the main one makes room before."""
-        self._models.canary = None
+        self._models.canary, self._changed = None, True
         if self.shadow is not None:
             await run_in_threadpool(self.shadow.stop)
         engine = self._models.main.engine
@@ -272,7 +278,6 @@ class Life:
 
     def _swap(self, served: Served, what: str) -> None:
         before, self._models.main = self._models.main, served
-        gc.freeze()  # as at the start: what lives as long as the model is out of the collector's way
         self._monitor.changed(what)
         log.info("the model was changed", extra={"what": what, "before": before.version, "version": served.version})
 
@@ -281,7 +286,7 @@ class Life:
         why = canary.verdict()
         if why is None or self._models.canary is not canary:
             return
-        self._models.canary = None
+        self._models.canary, self._changed = None, True
         self._monitor.changed("canary_off")
         log.warning("the canary was switched off: %s", why, extra={"version": canary.served.version})
         trial = Trial(canary.served.identity, 0.0, why)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -18,6 +19,8 @@ MILLISECONDS = tuple(ms / 1000 for ms in (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50,
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 WHYS = frozenset({"failed", "late", "load", "gate", "budget", "breaker", "busy"})
 """Why a step did not act: the word before the colon of what the trace says."""
+MOST_VERSIONS = 8
+"""Models that have numbers of their own at once."""
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Where several workers put their numbers together; ``running`` sets it."""
 
@@ -40,6 +43,7 @@ class Monitor:
         self._stages = Histogram(
             "tailwise_stage_seconds", "Time in a step", ["stage"], buckets=MILLISECONDS, registry=self.registry
         )
+        self._of_stage: dict[str, Histogram] = {}
         self._skipped = Counter(
             "tailwise_stage_skipped", "Steps that did not act, by why", ["stage", "why"], registry=self.registry
         )
@@ -61,6 +65,14 @@ class Monitor:
             "tailwise_model_changes", "What became of models, by what", ["what"], registry=self.registry
         )
 
+        self._versions = Versions(self._drop)
+        self._phrases = Counter(
+            "tailwise_phrases",
+            "Reasons put into words by a language model: said, or why they were not",
+            ["outcome"],
+            registry=self.registry,
+        )
+
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
         self._requests.labels(method if method in METHODS else "other", route, status).inc()
@@ -69,7 +81,10 @@ class Monitor:
     def ranked(self, trace: Iterable[StageTrace]) -> None:
         """Count what each step of an answer took."""
         for step in trace:
-            self._stages.labels(step.name).observe(step.ms / 1000)
+            stage = self._of_stage.get(step.name)
+            if stage is None:  # labels are looked up under a lock; there are as many steps as the pipeline has
+                stage = self._of_stage[step.name] = self._stages.labels(step.name)
+            stage.observe(step.ms / 1000)
             if step.skipped:
                 why = step.skipped.partition(":")[0]
                 self._skipped.labels(step.name, why if why in WHYS else "other").inc()
@@ -80,17 +95,34 @@ class Monitor:
 
     def modelled(self, version: str, ms: float, *, faulty: bool) -> None:
         """Count an answer of a model."""
+        self._versions.met(version)
         self._model_seconds.labels(version).observe(ms / 1000)
         if faulty:
             self._model_faults.labels(version, "step").inc()
 
     def unanswered(self, version: str) -> None:
         """Count a request that a model could not answer, and another one could."""
+        self._versions.met(version)
         self._model_faults.labels(version, "failed").inc()
 
     def changed(self, what: str) -> None:
         """Count a change of models: swapped, refused, rolled_back, promoted, canary_began, canary_off."""
         self._changes.labels(what).inc()
+
+    def phrased(self, said: int, refused: Mapping[str, int]) -> None:
+        """Count what became of phrases; ``refused`` by why, out of a table of ours."""
+        for outcome, count in {"said": said, **refused}.items():
+            self._phrases.labels(outcome).inc(count)
+
+    def _drop(self, version: str) -> None:
+        """Let go of a model's numbers, where it has any."""
+        for metric, labels in (
+            (self._model_seconds, ()),
+            (self._model_faults, ("step",)),
+            (self._model_faults, ("failed",)),
+        ):
+            with suppress(KeyError):
+                metric.remove(version, *labels)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text form; of all workers where they share a folder."""
@@ -99,6 +131,30 @@ class Monitor:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # untyped in prometheus_client
         return generate_latest(together)
+
+
+class Versions:
+    """
+    The models that have numbers: the newest few, for who learns on makes a new one again and again.
+
+    Args:
+        drop: Lets go of the numbers of a model. Where several workers share files, nothing can be let go of.
+    """
+
+    def __init__(self, drop: Callable[[str], None]) -> None:
+        self._drop = drop
+        self._known: dict[str, None] = {}
+
+    def met(self, version: str) -> None:
+        """Take note of a model that has numbers now; the one that has had them for longest may lose its own."""
+        if version in self._known:
+            return
+        self._known[version] = None
+        if len(self._known) > MOST_VERSIONS:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            if SHARED not in os.environ:
+                self._drop(oldest)
 
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST

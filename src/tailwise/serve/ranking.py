@@ -15,13 +15,14 @@ from tailwise.errors import RequestError
 from tailwise.pipeline import Answer, Engine
 from tailwise.pipeline.binding import WAITS, hurried, waiting_since, waits
 from tailwise.serve import wire
-from tailwise.serve.context import Context, context_of, json_response
+from tailwise.serve.context import Context, Direct, context_of, json_response
 from tailwise.serve.documents import RerankedForm, RerankForm, decode_rerank, rerank
 from tailwise.serve.forms import AnswerForm, FirstForm, RequestForm
 from tailwise.serve.openapi import body
 from tailwise.types import Request
 
 router = APIRouter()
+hot = APIRouter(route_class=Direct)
 
 RANK = {"request_id": "r1", "user_id": "u1", "candidates": ["i1", "i2", "i3"], "k": 2}
 RECOMMEND = {"request_id": "r2", "user_id": "u1", "k": 10, "diversity": 0.3, "explain": True}
@@ -31,13 +32,13 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Search = Annotated[str, Query(max_length=512)]
 
 
-@router.post("/v1/rank", tags=["rank"], openapi_extra=body(RequestForm, RANK, answer=AnswerForm))
+@hot.post("/v1/rank", tags=["rank"], openapi_extra=body(RequestForm, RANK, answer=AnswerForm))
 async def rank(request: HttpRequest) -> Response:
     """Put candidates in order for a person; without candidates, find them as well."""
     return await _answer(request, wire.decode_form(await request.body()))
 
 
-@router.post("/v1/recommend", tags=["rank"], openapi_extra=body(RequestForm, RECOMMEND, answer=AnswerForm))
+@hot.post("/v1/recommend", tags=["rank"], openapi_extra=body(RequestForm, RECOMMEND, answer=AnswerForm))
 async def recommend(request: HttpRequest) -> Response:
     """Find and order items for a person."""
     form = wire.decode_form(await request.body())
@@ -58,20 +59,22 @@ async def rerank_documents(request: HttpRequest) -> Response:
 
 @router.get("/v1/items/{item_id:path}/similar", tags=["look up"])
 async def similar(request: HttpRequest, item_id: str, k: Limit = 10) -> Response:
-    """The nearest items, with scores."""
+    """The nearest items, with scores; ``version`` is of the model that answered."""
     engine = context_of(request).engine
     if engine.catalogue.rows([item_id])[0] < 0:
         raise HTTPException(404, f"item {item_id[:80]!r} is unknown to the model; GET /v1/items?search= finds items")
     near = engine.similar(item_id, k)
     names = wire.titles(engine, near.item_ids, near.columns["row"])
     places = zip(near.item_ids.tolist(), names, near.scores.tolist(), strict=True)
-    return json_response({"item_id": item_id, "items": [FirstForm(*place) for place in places]})
+    found = [FirstForm(*place) for place in places]
+    return json_response({"item_id": item_id, "items": found, "version": engine.version})
 
 
 @router.get("/v1/items", tags=["look up"])
 def find_items(request: HttpRequest, search: Search = "", limit: Limit = 20) -> Response:
     """Items by a part of their title or their id; the most popular ones when nothing is searched."""
-    return json_response({"items": context_of(request).directory.items(search, limit)})
+    served = context_of(request).models.main
+    return json_response({"items": served.directory.items(search, limit), "version": served.version})
 
 
 @router.get("/v1/people", tags=["look up"])
@@ -82,8 +85,9 @@ def find_people(request: HttpRequest, search: Search = "", limit: Limit = 20) ->
     None where ids are pseudonymised: a pseudonym is no id that could be asked for.
     """
     context = context_of(request)
-    found = context.directory.people(search, limit) if context.pseudonyms is None else []
-    return json_response({"people": found})
+    served = context.models.main
+    found = served.directory.people(search, limit) if context.pseudonyms is None else []
+    return json_response({"people": found, "version": served.version})
 
 
 async def _answer(request: HttpRequest, form: RequestForm) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
 import socket
@@ -19,6 +18,7 @@ from tailwise.errors import ConfigError, UnavailableError
 from tailwise.pipeline import Engine
 from tailwise.serve.app import create_app
 from tailwise.serve.doors import check_doors, tls_of
+from tailwise.serve.heap import few_arenas, settle
 from tailwise.serve.logs import configure
 from tailwise.serve.models import unsound
 from tailwise.serve.monitor import SHARED
@@ -105,9 +105,9 @@ def bind(host: str, port: int) -> socket.socket:
 
 def load(service: Service) -> ASGIApp:
     """The application of a model folder, or of one a tenant; long-lived objects out of the garbage collector's way."""
+    few_arenas()
     app = _open(service) if service.tenants is None else open_tenants(service, _open)
-    gc.collect()
-    gc.freeze()  # a full collection over the model's objects would otherwise halt a request now and then
+    settle()
     return app
 
 

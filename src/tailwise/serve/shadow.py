@@ -176,8 +176,9 @@ class Shadow:
         self._queue.put((alone, answer.slate.item_ids[:MOST].tolist(), ms))
 
     def forget(self, user_id: str) -> None:
-        """Have the shadow drop what its steps remember of a person."""
-        self._queue.put(user_id)
+        """Have the shadow drop what its steps remember of a person; where there is none, nothing is remembered."""
+        if self.state in {"opening", "answering"}:
+            self._queue.put(user_id)
 
     def _compare_all(self, pipe: Connection, queue: SimpleQueue[tuple[Request, list[str], float] | str | None]) -> None:
         with pipe:

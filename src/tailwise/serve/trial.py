@@ -44,6 +44,12 @@ def read_trial(model: Path) -> Trial | None:
         return None
 
 
+def why_off(model: Path) -> str:
+    """Why nobody is served by the canary although there is one."""
+    trial = read_trial(model)
+    return "not open yet, or refused" if trial is None else trial.why
+
+
 def write_trial(model: Path, trial: Trial) -> None:
     """
     Decide, in one step.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -89,7 +89,7 @@ def request_of(form: RequestForm, languages: str | None = None) -> Request:
         time=None if form.time is None else seconds(form.time, "time"),
         k=form.k,
         candidates=None if form.candidates is None else tuple(form.candidates),
-        history=None if form.history is None else _history(form.history, form.user_id or ""),
+        history=None if form.history is None else _history(form.history),
         context=_context(form, languages),
         query=form.query,
         exclude_seen=form.exclude_seen,
@@ -215,13 +215,16 @@ def _context(form: RequestForm, languages: str | None) -> dict[str, Any]:
     return form.context if own is None else {**form.context, LOCALE: own}
 
 
-def _history(events: Sequence[PastForm], user_id: str) -> History:
-    return History.of(
-        [
-            Event(user_id, past.item_id, seconds(past.time, f"request.history[{place}].time"), past.event, past.value)
-            for place, past in enumerate(events)
-        ]
-    )
+def _history(events: Sequence[PastForm]) -> History:
+    times: list[Any] = [past.time for past in events]
+    try:
+        usual = all(-LATEST < time < LATEST for time in times)
+    except TypeError:  # some are text
+        usual = False
+    if not usual:
+        times = [seconds(time, f"request.history[{place}].time") for place, time in enumerate(times)]
+    kinds, values = [past.event for past in events], [past.value for past in events]
+    return History.of_columns([past.item_id for past in events], times, kinds, values)
 
 
 def _event(form: EventForm, where: str, now: float) -> Event:
@@ -246,13 +249,10 @@ def _named(engine: Engine, slate: Slate) -> zip[tuple[str, str, float]]:
 def _items(engine: Engine, slate: Slate, *, explain: bool) -> list[ItemForm]:
     n = len(slate)
     rows: Rows = slate.columns["row"]
-    columns: dict[str, Any] = {
-        "reasons": [()] * n,
-        "propensity": np.ones(n),
-        "first_rank": np.arange(1, n + 1),
-        **slate.columns,
-    }
-    propensities, ranks = np.asarray(columns["propensity"]).tolist(), np.asarray(columns["first_rank"]).tolist()
+    columns: Mapping[str, Any] = slate.columns
+    reasons = columns.get("reasons", [()] * n)
+    propensities = columns.get("propensity", np.ones(n)).tolist()
+    ranks = columns.get("first_rank", np.arange(1, n + 1)).tolist()
     tail = engine.catalogue.at(rows, ["tail"])["tail"].tolist()
     labels = _labels(engine, rows) if explain else None
     told = _told(engine, slate)
@@ -261,7 +261,7 @@ def _items(engine: Engine, slate: Slate, *, explain: bool) -> list[ItemForm]:
             item_id,
             title,
             round(score, 6),
-            [str(reason["text"]) for reason in columns["reasons"][place] or ()],
+            [str(reason["text"]) for reason in reasons[place] or ()],
             propensities[place],
             ranks[place],
             tail[place],

@@ -19,7 +19,7 @@ Run = Callable[..., sqlite3.Cursor]
 
 class KnownIds:
     """
-    The newest ``least`` hashes of event ids, and at most a batch more.
+    The newest ``least`` hashes of event ids, and at most a batch, or one in a hundred, more.
 
     Args:
         run: Executes SQL within the transaction that is open.
@@ -30,13 +30,14 @@ class KnownIds:
 
     def __init__(self, run: Run, least: int) -> None:
         self._run = run
-        self._least = least
+        self._least, self._group = least, least // 100
         self.forget()
 
     def forget(self) -> None:
         """Read everything again before the next question."""
         self._known: set[int] = set()
-        self._batches: deque[tuple[int, array[int]]] = deque()  # number of the row, hashes
+        # Number of the newest row, hashes; of many small batches one, for each would take 200 bytes of its own.
+        self._batches: deque[tuple[int, array[int]]] = deque()
         self._last = 0
         self._added: list[int] = []
 
@@ -70,6 +71,10 @@ class KnownIds:
 
     def _remember(self, number: int, hashes: array[int]) -> None:
         self._known.update(hashes)
+        if self._batches and len(self._batches[-1][1]) < self._group:
+            _, held = self._batches.pop()
+            held.extend(hashes)
+            hashes = held
         self._batches.append((number, hashes))
         self._last = number
 

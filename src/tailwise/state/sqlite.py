@@ -105,6 +105,7 @@ class SqliteStore:
         """
         gone = self._commits.write(lambda writer: writer.erase(user_id))
         self._cache.clear()
+        self._cached = 0
         with self._reading() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone

@@ -73,8 +73,9 @@ function steps(own, told) {
   const moved = own.stages.filter((step) => step.place !== step.place_after);
   const chip = (name, place, kind) => make("li", { className: kind }, make("small", { textContent: name }),
     make("strong", { textContent: place === null ? told.dropped : place }));
-  return [make("h3", { textContent: told.stepsTitle }), make("ol", { className: "path" }, chip(told.found1, own.stages[0].place, ""),
-    ...moved.map((step) => chip(step.stage, step.place_after, step.place_after !== null && step.place_after < step.place ? "up" : "down")))];
+  return [make("h3", { textContent: told.stepsTitle }), make("ol", { className: "path" },
+    ...(own.stages[0].place === null ? [] : [chip(told.found1, own.stages[0].place, "")]),
+    ...moved.map((step) => chip(step.stage, step.place_after, step.place_after !== null && (step.place === null || step.place_after < step.place) ? "up" : "down")))];
 }
 
 function sources(own, told) {

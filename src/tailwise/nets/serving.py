@@ -1,0 +1,145 @@
+"""
+Networks as one request needs them: the same numbers from smaller graphs. Nothing here learns.
+
+A request is one history or one slate, so there is no batch and no padding, and what is asked of a history is its last
+place alone. A graph of small products spends its time between them: fewer, larger ones are what is gained here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  what everyone calls it
+
+from tailwise.nets.attention import FAR, SlateBlock, SlateNet
+from tailwise.nets.sequence import Block, SequenceNet
+
+HIDDEN = -1e9
+"""Added to what may not be looked at."""
+
+
+class LastPlace(nn.Module):
+    """
+    A history to what comes next: the last block is worked out at the last place alone.
+
+    Args:
+        net: Whose weights these are.
+    """
+
+    def __init__(self, net: SequenceNet) -> None:
+        super().__init__()
+        self.net = net
+        longest = net.shape.max_length
+        self.future = nn.Buffer(torch.triu(torch.full((longest, longest), HIDDEN), diagonal=1))
+
+    def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
+        """(1, T, D) item vectors, and (1, T) buckets of time where the network reads them, to (1, D)."""
+        net, length = self.net, vectors.shape[1]
+        x = vectors[0] * math.sqrt(net.shape.dim) + net.places.weight[:length]  # (T, D)
+        if net.gaps is not None and gaps is not None:
+            x = x + net.gaps(gaps[0])
+        *before, last = (block for block in net.blocks if isinstance(block, Block))
+        for block in before:
+            x = _block(block, x, self.future[:length, :length])
+        return F.layer_norm(_block(last, x, None), (net.shape.dim,), net.last_norm.weight, net.last_norm.bias)
+
+
+def _block(block: Block, x: Tensor, future: Tensor | None) -> Tensor:
+    """(T, D) to (T, D) under a mask (T, T); without one to (1, D), the last place."""
+    calm = block.before_attention(x)
+    width, heads = block.out.out_features, block.heads
+    query, key, value = torch.split(block.query_key_value.weight, width)
+    of_query, of_key, of_value = torch.split(block.query_key_value.bias, width)
+    if future is None:
+        x, asking = x[-1:], calm[-1:]
+    else:
+        asking = calm
+    q = _heads(F.linear(asking, query, of_query), heads, width) / math.sqrt(width // heads)
+    k, v = _heads(F.linear(calm, key, of_key), heads, width), _heads(F.linear(calm, value, of_value), heads, width)
+    near = q @ k.transpose(1, 2)  # (A, T, T)
+    attended = (near if future is None else near + future).softmax(-1) @ v
+    x = x + block.gate(0, asking, block.out(attended.transpose(0, 1).reshape(-1, width)))
+    calm = block.before_feedforward(x)
+    return x + block.gate(1, calm, block.narrow(block.widened(calm)))
+
+
+def _heads(x: Tensor, heads: int, width: int) -> Tensor:
+    """(T, D) to (A, T, D / A)."""
+    return x.view(-1, heads, width // heads).transpose(0, 1)
+
+
+class Committee(nn.Module):
+    """
+    A committee over one slate, its members worked out side by side.
+
+    Args:
+        nets: Of one shape. What each of their norms and means does to its input is folded into the layer behind it.
+    """
+
+    def __init__(self, nets: list[SlateNet]) -> None:
+        super().__init__()
+        self.nets = len(nets)
+        layers = [[block for block in net.blocks if isinstance(block, SlateBlock)] for net in nets]
+        self.heads, self.dim, self.layers = layers[0][0].heads, nets[0].read.out_features, len(layers[0])
+        self.mean, self.deviation = nn.Buffer(_stacked(nets, "mean")), nn.Buffer(_stacked(nets, "deviation"))
+        self.temperature = nn.Buffer(torch.stack([net.temperature for net in nets]).mean())
+        self.read = _Side([net.read for net in nets])
+        self.parts = nn.ModuleList()
+        for blocks in zip(*layers, strict=True):
+            self.parts.append(_Side([b.query_key_value for b in blocks], [b.before_attention for b in blocks]))
+            self.parts.append(_Side([b.out for b in blocks]))
+            self.parts.append(_Side([b.widen for b in blocks], [b.before_feedforward for b in blocks]))
+            self.parts.append(_Side([b.narrow for b in blocks]))
+        self.hidden = _Side([net.hidden for net in nets], [net.last_norm for net in nets])
+        self.move = _Side([net.move for net in nets], scale=[float(net.gate.detach()) / len(nets) for net in nets])
+
+    def forward(self, signals: Tensor, base: Tensor) -> Tensor:
+        """(1, N, F) signals and (1, N) incoming scores to (1, N) scores."""
+        x = self.read(((signals - self.mean) * (1 / self.deviation)).clamp(-FAR, FAR))  # (C, N, D)
+        for layer in range(self.layers):
+            mix, out, widen, narrow = self.parts[4 * layer : 4 * layer + 4]
+            x = x + out(self._attended(mix(self._calm(x))))
+            x = x + narrow(F.gelu(widen(self._calm(x))))
+        moves = self.move(F.gelu(self.hidden(self._calm(x))))  # (C, N, 1)
+        return self.temperature * base + moves[..., 0].sum(0, keepdim=True)
+
+    def _calm(self, x: Tensor) -> Tensor:
+        """A norm without weights of its own."""
+        return F.layer_norm(x, (self.dim,))
+
+    def _attended(self, mixed: Tensor) -> Tensor:
+        """(C, N, 3 D) to (C, N, D)."""
+        nets, width = self.nets, self.dim // self.heads
+        q, k, v = (
+            part.view(nets, -1, self.heads, width).transpose(1, 2) for part in torch.split(mixed, self.dim, dim=-1)
+        )
+        near = (q / math.sqrt(width)) @ k.transpose(2, 3)  # (C, A, N, N)
+        return (near.softmax(-1) @ v).transpose(1, 2).reshape(nets, -1, self.dim)
+
+
+class _Side(nn.Module):
+    """Linear layers of several networks at once, (C, N, in) to (C, N, out), with the norms that come before them."""
+
+    def __init__(
+        self, layers: list[nn.Linear], norms: list[nn.LayerNorm] | None = None, scale: list[float] | None = None
+    ) -> None:
+        super().__init__()
+        with torch.no_grad():
+            weight = torch.stack([layer.weight.T for layer in layers])  # (C, in, out)
+            bias = torch.stack([layer.bias for layer in layers])[:, None]  # (C, 1, out)
+            if norms is not None:
+                bias = bias + torch.stack([norm.bias for norm in norms])[:, None] @ weight
+                weight = torch.stack([norm.weight for norm in norms])[:, :, None] * weight
+            if scale is not None:
+                of_each = torch.tensor(scale)[:, None, None]
+                weight, bias = weight * of_each, bias * of_each
+        self.weight, self.bias = nn.Buffer(weight), nn.Buffer(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias
+
+
+def _stacked(nets: list[SlateNet], name: str) -> Tensor:
+    return torch.stack([getattr(net, name) for net in nets])[:, None]  # (C, 1, F)

@@ -1,0 +1,55 @@
+"""What serves gives the numbers of what learned: one history, one slate, at every length and shape."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
+
+from tailwise.nets.attention import SlateNet  # noqa: E402  after the package that may be absent
+from tailwise.nets.sequence import SequenceNet  # noqa: E402
+from tailwise.nets.serving import Committee, LastPlace  # noqa: E402
+from tailwise.nets.settings import SequenceShape, SlateShape  # noqa: E402
+
+SHAPES = [
+    SequenceShape(dim=16, layers=1, heads=2, max_length=9),
+    SequenceShape(dim=16, layers=3, heads=4, max_length=9),
+    SequenceShape(dim=16, layers=2, heads=2, max_length=9, blocks="gated"),
+    SequenceShape(dim=16, layers=2, heads=1, max_length=9, time_gaps=True),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["one block", "three blocks", "gated", "time gaps"])
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_the_last_place_is_that_of_the_whole_network(shape: SequenceShape, length: int) -> None:
+    torch.manual_seed(0)
+    net = SequenceNet(shape, 5).eval()
+    vectors = torch.randn(1, length, shape.dim)
+    gaps = torch.arange(length)[None] if shape.time_gaps else None
+
+    with torch.no_grad():
+        last = LastPlace(net)(vectors, gaps)
+
+        torch.testing.assert_close(last, net(vectors, gaps=gaps)[:, -1])
+
+
+def slate_net(seed: int, shape: SlateShape) -> SlateNet:
+    torch.manual_seed(seed)
+    net = SlateNet(shape, torch.randn(5), torch.rand(5) + 0.5, 1.0 + seed)
+    with torch.no_grad():
+        for weight in net.parameters():  # norms begin as the identity, which would hide how they are folded in
+            weight.add_(0.3 * torch.randn_like(weight))
+    return net.eval()
+
+
+@pytest.mark.parametrize("shape", [SlateShape(dim=8), SlateShape(dim=8, layers=2, heads=4)], ids=["one", "two blocks"])
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_a_committee_is_the_mean_of_its_members(shape: SlateShape, n: int) -> None:
+    members = [slate_net(seed, shape) for seed in range(3)]
+    signals, base = 5 * torch.randn(1, n, 5), torch.randn(1, n)
+
+    with torch.no_grad():
+        together = Committee(members)(signals, base)
+
+        mean = sum(net(signals, base, torch.ones(1, n, dtype=torch.bool)) for net in members) / 3
+    torch.testing.assert_close(together, mean, rtol=1e-4, atol=1e-5)

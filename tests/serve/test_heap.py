@@ -1,0 +1,116 @@
+import ctypes
+import gc
+import os
+import subprocess
+import sys
+import weakref
+
+import pytest
+from starlette.testclient import TestClient
+
+from tailwise.serve.heap import settle
+
+ARENAS_OF_24_THREADS = """
+import ctypes, sys, tempfile, threading
+from tailwise.serve.heap import few_arenas
+
+libc = ctypes.CDLL(None)
+libc.fopen.restype, libc.fopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_char_p)
+libc.malloc_info.argtypes, libc.fclose.argtypes = (ctypes.c_int, ctypes.c_void_p), (ctypes.c_void_p,)
+together = threading.Barrier(24)
+
+def arenas():
+    with tempfile.NamedTemporaryFile() as file:
+        stream = libc.fopen(file.name.encode(), b"w")
+        libc.malloc_info(0, stream)
+        libc.fclose(stream)
+        return file.read().count(b"<heap")
+
+def work():
+    held = [bytes(2000) for _ in range(100)]
+    together.wait()
+
+if sys.argv[1] == "few":
+    few_arenas()
+before = arenas()
+threads = [threading.Thread(target=work) for _ in range(24)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(arenas() - before)
+"""
+
+
+class Model:
+    """Something that points at itself."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_lives_is_set_aside_and_the_collector_leaves_it_alone() -> None:
+    model = Model()
+
+    settle()
+
+    assert not any(found is model for found in gc.get_objects())
+    assert gc.get_freeze_count() > 1000
+
+
+def test_a_circle_that_was_set_aside_goes_once_nobody_needs_it() -> None:
+    model = Model()
+    settle()
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    before = gone() is not None
+
+    settle()
+
+    assert before  # a collection alone does not find it
+    assert gone() is None
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has arenas that can be counted")
+def test_threads_share_arenas_of_the_allocator() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+
+    def more(how: str, **added: str) -> int:
+        command = [sys.executable, "-c", ARENAS_OF_24_THREADS, how]
+        return int(subprocess.run(command, env=environment | added, capture_output=True, check=True).stdout)
+
+    many, few, as_told = more("many"), more("few"), more("few", MALLOC_ARENA_MAX="3")
+
+    assert many > 2 >= few
+    assert as_told <= 3  # who sets the variable knows why
+
+
+def test_requests_leave_no_circles_behind(client: TestClient) -> None:
+    kinds: list[tuple[str, str, object]] = [
+        ("POST", "/v1/rank", {"user_id": "u1"}),
+        ("POST", "/v1/recommend", {"user_id": "u2", "explain": True}),
+        ("POST", "/v1/events", {"user_id": "u1", "item_id": "i1"}),
+        ("GET", "/v1/users/u1", None),
+        ("GET", "/v1/items/i1/similar", None),
+        ("GET", "/metrics", None),
+    ]
+
+    def left(times: int) -> int:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(times):
+                for method, path, body in kinds:
+                    assert client.request(method, path, json=body).status_code == 200
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            return sum(type(found).__module__.startswith("tailwise") for found in gc.garbage)
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    left(2)
+
+    assert left(20) == 0
