@@ -6,8 +6,10 @@ import sys
 import weakref
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from tailwise.serve import heap
 from tailwise.serve.heap import settle
 
 ARENAS_OF_24_THREADS = """
@@ -114,3 +116,17 @@ def test_requests_leave_no_circles_behind(client: TestClient) -> None:
     left(2)
 
     assert left(20) == 0
+
+
+def test_free_pages_go_back_while_it_serves(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    trims: list[float] = []
+    monkeypatch.setattr(heap, "TIDY_S", 0.01)
+    monkeypatch.setattr(heap, "trim", lambda: trims.append(0.0))
+
+    with TestClient(app) as client:
+        for _ in range(200):
+            client.get("/health")
+            if len(trims) > 1:
+                break
+
+    assert len(trims) > 1

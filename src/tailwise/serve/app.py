@@ -29,6 +29,7 @@ from tailwise.serve.draining import Drain
 from tailwise.serve.feeding import Feeding
 from tailwise.serve.gauges import Gauges, beat
 from tailwise.serve.guard import Guard
+from tailwise.serve.heap import tidy
 from tailwise.serve.life import Life
 from tailwise.serve.logs import Label
 from tailwise.serve.models import Models, Served
@@ -57,7 +58,8 @@ def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         context.drain.install(asyncio.get_running_loop())
-        tasks = [asyncio.create_task(work) for work in (pressure.watch(), beat(context.pulse), context.life.run())]
+        works = (pressure.watch(), beat(context.pulse), tidy(), context.life.run())
+        tasks = [asyncio.create_task(work) for work in works]
         feeding.start()
         yield
         for task in tasks:

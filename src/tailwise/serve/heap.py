@@ -12,12 +12,17 @@ brought back first, or the circles in it stay for ever.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import os
 
+from starlette.concurrency import run_in_threadpool
+
 M_ARENA_MAX, ARENAS = -8, 2
 """An option in glibc's malloc.h, and its value."""
+TIDY_S = 60.0
+"""Between two trims."""
 
 
 def few_arenas() -> None:
@@ -45,6 +50,22 @@ def settle() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc; others give memory back by themselves, or have no such call
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """
+    Give pages that the allocator holds for nobody back to the system; some milliseconds, beside whoever else runs.
+
+    Requests leave gaps between what stays, and a heap that only grows at its end grows with every busy minute.
+    """
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:  # glibc; others give memory back by themselves, or have no such call
+        give_back(0)
+
+
+async def tidy() -> None:
+    """Trim every ``TIDY_S`` for ever."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        await run_in_threadpool(trim)
