@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tailwise.data.interactions import Training
 from tailwise.learn.slates import FOLDS, Example, earned, folds_of, gather
 from tailwise.pipeline import Engine
-from tailwise.rank.fusion import ASKED, Fusion, FusionConfig, compressed, standardised
+from tailwise.rank.fusion import ASKED, Fusion, FusionConfig, standardised
 from tailwise.types import Floats
 
 LEAST_PEOPLE = 2 * FOLDS
@@ -22,7 +22,7 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
     Every held-out person's slate is made by the engine as it will be in service; the weights maximise the likelihood
     of the item that came next (a conditional logit with weights that are not negative). Five-fold cross-validation
     over people says what the fusion earns on people that it did not learn from; when that is less than the best
-    source earns alone, that source alone is used. Cross-validation also says whether scores or their logs are summed.
+    source earns alone, that source alone is used.
 
     Args:
         config: Settings.
@@ -41,22 +41,17 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
         equal = dict.fromkeys(names, 1.0 / len(names))
         why = f"{len(people)} people could teach it, fewer than {LEAST_PEOPLE}: every source counts alike"
         return Fusion(config, equal), {"decision": why}
-    plain = [standardised([e.slate.columns[f"score_{name}"] for name in names]) for e in examples]
-    alone = {name: _earned(plain, examples, np.eye(len(names))[place]) for place, name in enumerate(names)}
+    slates = [standardised([e.slate.columns[f"score_{name}"] for name in names]) for e in examples]
+    alone = {name: _earned(slates, examples, np.eye(len(names))[place]) for place, name in enumerate(names)}
     best = max(alone, key=lambda name: alone[name])
-    forms = {False: plain, True: [compressed(slate) for slate in plain]}
-    forms = forms if config.compress is None else {config.compress: forms[config.compress]}
-    fused = {form: _cross_validated(s, examples, config.regularisation, training.seed) for form, s in forms.items()}
-    form = max(fused, key=lambda form: fused[form])
+    fused = _cross_validated(slates, examples, config.regularisation, training.seed)
     notes: dict[str, float | str] = {f"ndcg@10 {name}": round(value, 4) for name, value in alone.items()}
-    notes["ndcg@10 fusion (cross-validated)"] = round(fused[form], 4)
-    notes["sums"] = "logs" if form else "scores"
+    notes["ndcg@10 fusion (cross-validated)"] = round(fused, 4)
     notes["target among candidates"] = round(float(np.mean([e.relevant.sum() / e.targets for e in examples])), 4)
-    found = _fit_weights(forms[form], examples, config.regularisation)
+    found = _fit_weights(slates, examples, config.regularisation)
     weights = {name: round(float(w), 6) for name, w in zip(names, found, strict=True) if w > 1e-6}
     for_queries = {name: 0.0 for name in ASKED if name in names}
-    config = config.model_copy(update={"compress": form})
-    if fused[form] < alone[best] or not weights:
+    if fused < alone[best] or not weights:
         notes["decision"] = f"not used: {best} alone is better"
         return Fusion(config, {**for_queries, best: 1.0}), notes
     notes["decision"] = "used"

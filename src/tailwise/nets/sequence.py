@@ -55,11 +55,10 @@ class Block(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + dropped(self.gate(0, calm, self.out(attended.transpose(1, 2).reshape(b, t, d))), self.rate, noise)
         calm = self.before_feedforward(x)
-        return x + dropped(self.gate(1, calm, self.narrow(self.widened(calm))), self.rate, noise)
+        return x + dropped(self.gate(1, calm, self.narrow(self.inner(self.widen(calm)))), self.rate, noise)
 
-    def widened(self, calm: Tensor) -> Tensor:
-        """The wide middle of the feed-forward part."""
-        wide = self.widen(calm)
+    def inner(self, wide: Tensor) -> Tensor:
+        """The wide middle of the feed-forward part, bent."""
         if not self.gated:
             return F.gelu(wide)
         rise, wide = wide.chunk(2, dim=-1)

@@ -33,6 +33,7 @@ class LastPlace(nn.Module):
         self.net = net
         longest = net.shape.max_length
         self.future = nn.Buffer(torch.triu(torch.full((longest, longest), HIDDEN), diagonal=1))
+        self.blocks = nn.ModuleList(_Served(block) for block in net.blocks if isinstance(block, Block))
 
     def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
         """(1, T, D) item vectors, and (1, T) buckets of time where the network reads them, to (1, D)."""
@@ -40,34 +41,51 @@ class LastPlace(nn.Module):
         x = vectors[0] * math.sqrt(net.shape.dim) + net.places.weight[:length]  # (T, D)
         if net.gaps is not None and gaps is not None:
             x = x + net.gaps(gaps[0])
-        *before, last = (block for block in net.blocks if isinstance(block, Block))
+        *before, last = self.blocks
         for block in before:
-            x = _block(block, x, self.future[:length, :length])
-        return F.layer_norm(_block(last, x, None), (net.shape.dim,), net.last_norm.weight, net.last_norm.bias)
+            x = block(x, self.future[:length, :length])
+        return net.last_norm(last(x, None))
 
 
-def _block(block: Block, x: Tensor, future: Tensor | None) -> Tensor:
-    """(T, D) to (T, D) under a mask (T, T); without one to (1, D), the last place."""
-    calm = block.before_attention(x)
-    width, heads = block.out.out_features, block.heads
-    query, key, value = torch.split(block.query_key_value.weight, width)
-    of_query, of_key, of_value = torch.split(block.query_key_value.bias, width)
-    if future is None:
-        x, asking = x[-1:], calm[-1:]
-    else:
-        asking = calm
-    q = _heads(F.linear(asking, query, of_query), heads, width) / math.sqrt(width // heads)
-    k, v = _heads(F.linear(calm, key, of_key), heads, width), _heads(F.linear(calm, value, of_value), heads, width)
-    near = q @ k.transpose(1, 2)  # (A, T, T)
-    attended = (near if future is None else near + future).softmax(-1) @ v
-    x = x + block.gate(0, asking, block.out(attended.transpose(0, 1).reshape(-1, width)))
-    calm = block.before_feedforward(x)
-    return x + block.gate(1, calm, block.narrow(block.widened(calm)))
+class _Served(nn.Module):
+    """A block over one history: (T, D) to (T, D) under a mask (T, T), or without one to (1, D), the last place."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block, self.width, self.heads = block, block.out.out_features, block.heads
+        mixed = block.query_key_value
+        own = zip(
+            torch.split(mixed.weight.detach(), self.width), torch.split(mixed.bias.detach(), self.width), strict=True
+        )
+        self.query, self.key, self.value = (_Product(weight, bias) for weight, bias in own)
+        self.out, self.widen, self.narrow = (
+            _Product(layer.weight.detach(), layer.bias.detach()) for layer in (block.out, block.widen, block.narrow)
+        )
+
+    def forward(self, x: Tensor, future: Tensor | None) -> Tensor:
+        calm = self.block.before_attention(x)
+        x, asking = (x[-1:], calm[-1:]) if future is None else (x, calm)
+        q = self._apart(self.query(asking)) / math.sqrt(self.width // self.heads)
+        near = q @ self._apart(self.key(calm)).transpose(1, 2)  # (A, T, T)
+        attended = (near if future is None else near + future).softmax(-1) @ self._apart(self.value(calm))
+        x = x + self.block.gate(0, asking, self.out(attended.transpose(0, 1).reshape(-1, self.width)))
+        calm = self.block.before_feedforward(x)
+        return x + self.block.gate(1, calm, self.narrow(self.block.inner(self.widen(calm))))
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """(T, D) to (A, T, D / A)."""
+        return x.view(-1, self.heads, self.width // self.heads).transpose(0, 1)
 
 
-def _heads(x: Tensor, heads: int, width: int) -> Tensor:
-    """(T, D) to (A, T, D / A)."""
-    return x.view(-1, heads, width // heads).transpose(0, 1)
+class _Product(nn.Module):
+    """A linear layer as a product with a constant matrix, in the form that ``nets.quantise`` looks for."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Buffer(weight.T.contiguous()), nn.Buffer(bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias
 
 
 class Committee(nn.Module):

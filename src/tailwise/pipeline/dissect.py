@@ -104,16 +104,16 @@ class Dissection:
             for n in range(len(chosen))
         ]
         fused = [float(adds[at[n]].sum()) if np.isfinite(own[n]).any() else None for n in range(len(chosen))]
-        return rank, fused, self._carried(rows, dict(zip(names, units[at].T, strict=True)))
+        return rank, fused, self._carried(rows, dict(zip(names, units.tolist(), strict=True)))
 
-    def _carried(self, rows: Rows, units: dict[str, Floats]) -> list[tuple[tuple[Carried, ...], float]]:
+    def _carried(self, rows: Rows, units: dict[str, float]) -> list[tuple[tuple[Carried, ...], float]]:
         """What each item of the history adds to each row's fused score, the ``MOST_CARRIED`` largest, and the rest."""
         past = self._request.past
         by: dict[str, Floats] = {}
         for bound in self._engine.sources:
-            unit = units.get(bound.step.name)  # (n,)
-            if unit is not None and unit.any() and isinstance(bound.run, Additive) and len(past):
-                places, summed = by_item(past, bound.run.contributions(self._request, rows) * unit[:, None])
+            unit = units.get(bound.step.name, 0.0)
+            if unit and isinstance(bound.run, Additive) and len(past):
+                places, summed = by_item(past, bound.run.contributions(self._request, rows) * np.float32(unit))
                 by[bound.step.name] = summed  # (n, I)
         if not by:
             return [((), 0.0)] * len(rows)

@@ -30,9 +30,6 @@ class FusionConfig(Closed):
     """Ridge on the weights, per example."""
     people: Annotated[int, Field(ge=1)] = 3_000
     """At most so many cases of held-out people teach it."""
-    compress: bool | None = None
-    """Whether a source that finds one item far above all others is taken at its word (False), or at the log of it; None
-    lets held-out people choose."""
     query: Annotated[float, Field(ge=0)] = 3.0
     """What a request's query weighs, through the sources ``text`` and ``words`` each, in multiples of the largest
     weight that was learned: logs of what people did next say nothing of what a query asks for."""
@@ -94,25 +91,20 @@ class Fusion:
 
         Returns:
             (N, S) what each source adds to each score: they add up to it, but where no source knows an item, which
-            comes last and has zeros; and (N, S) what a unit of each source's own score is worth there.
+            comes last and has zeros; and (S,) what a unit of each source's own score is worth.
         """
         columns = [slate.columns[name] for name in self._columns]
         weights = self.weights_for(request)
         known = np.isfinite(np.stack(columns, axis=1)).any(axis=1, keepdims=True)
-        scaled, deviation = standardised(columns), deviation_of(centred(columns))
-        units = np.divide(weights, deviation, out=np.zeros_like(weights), where=deviation > NOTHING)  # (S,)
-        if not self.config.compress:
-            return np.where(known, scaled * weights, np.float32(0.0)), np.broadcast_to(units, scaled.shape)
-        small = np.abs(scaled) < NOTHING
-        slope = np.where(small, np.float32(1.0), compressed(scaled) / np.where(small, np.float32(1.0), scaled))
-        return np.where(known, compressed(scaled) * weights, np.float32(0.0)), units * slope
+        parts: Floats = np.where(known, standardised(columns) * weights, np.float32(0.0))
+        deviation = deviation_of(centred(columns))
+        return parts, np.divide(weights, deviation, out=np.zeros_like(weights), where=deviation > NOTHING)
 
     def __call__(self, request: Request, slate: Slate) -> Slate:
         if not len(slate):
             return slate
         columns = np.array([slate.columns[name] for name in self._columns], np.float32)  # (S, N)
-        scaled = standardised(columns)
-        scores = (compressed(scaled) if self.config.compress else scaled) @ self.weights_for(request)  # (N,)
+        scores = standardised(columns) @ self.weights_for(request)  # (N,)
         known: NDArray[np.bool_] = np.logical_or.reduce(np.isfinite(columns))  # (N,)
         if not known.all() and known.any():
             # Of some items no source knows anything; a source with one item to tell of would call them its equals.
@@ -136,16 +128,6 @@ def standardised(columns: Sequence[Column] | Floats) -> Floats:
     scale = np.divide(np.float32(1.0), deviation, out=np.zeros_like(deviation), where=deviation > NOTHING)
     scaled: Floats = middle * scale
     return scaled
-
-
-def compressed(scaled: Floats) -> Floats:
-    """
-    Deviations on a log scale, of either sign.
-
-    >>> compressed(np.array([0.0, 1.0, -1.0, 100.0], np.float32)).round(2).tolist()
-    [0.0, 0.69, -0.69, 4.62]
-    """
-    return np.asarray(np.copysign(np.log1p(np.abs(scaled)), scaled), np.float32)
 
 
 def centred(columns: Sequence[Column] | Floats) -> Floats:
