@@ -57,7 +57,7 @@ def fit_long_tail(
     fair = [pair for pair, (ndcg, _) in worth.items() if ndcg >= (1 - config.cost) * most]
     if config.lift is not None:
         fair = [pair for pair in fair if pair[1] == config.lift] or [(0.0, config.lift)]
-    penalty, lift = max(fair, key=lambda pair: (worth[pair][1], -sum(pair)))
+    penalty, lift = max(fair, key=lambda pair: worth[pair][::-1])  # of those that show as many, the most accurate
     items = max(int((training.catalogue.popularity > 0).sum()), 1)
     notes: dict[str, float | str] = {
         "ndcg@10 without": round(worth[0.0, 0.0][0], 4),
