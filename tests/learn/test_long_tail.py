@@ -15,7 +15,7 @@ from tailwise.config import PipelineConfig, Step
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
-from tailwise.learn.long_tail import DEPTH, _Cases, fit_long_tail
+from tailwise.learn.long_tail import DEPTH, LIFTS, PENALTIES, _Cases, fit_long_tail
 from tailwise.learn.slates import earned, gather
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
@@ -94,11 +94,15 @@ def test_where_it_would_cost_accuracy_there_is_none() -> None:
 
 
 def test_what_it_may_cost_is_a_setting() -> None:
-    _, free = fit_long_tail(LongTailConfig(cost=1.0), *world(biased=0.5))
-    _, dear = fit_long_tail(LongTailConfig(cost=0.0), *world(biased=0.5))
+    training, engine = world(biased=0.5)
+    cases = _Cases.of(gather(training, engine, depth=DEPTH), training)
+    worth = [cases.worth(penalty, lift) for penalty in PENALTIES for lift in LIFTS]
 
-    assert free["coverage with"] >= dear["coverage with"]
-    assert free["ndcg@10 with"] < dear["ndcg@10 with"]
+    _, free = fit_long_tail(LongTailConfig(cost=1.0), training, engine)
+    _, dear = fit_long_tail(LongTailConfig(cost=0.0), training, engine)
+
+    assert free["coverage with"] == pytest.approx(max(shown for _, shown in worth) / ITEMS, abs=1e-4)
+    assert dear["ndcg@10 with"] == pytest.approx(max(ndcg for ndcg, _ in worth), abs=1e-4)
 
 
 def test_a_penalty_that_is_set_stays() -> None:
