@@ -90,16 +90,16 @@ class PairWeights:
         if self.columns is None:
             there = (events >= 0) & (wanted >= 0)[:, None]
             return np.where(there, self.values[events, wanted[:, None]], np.float32(0.0))
-        distinct, inverse = np.unique(wanted, return_inverse=True)
         slot = np.full(len(self.values) + 1, -1, np.int32)
-        slot[distinct] = np.arange(len(distinct))
+        slot[wanted] = np.arange(len(wanted))
+        own = slot[wanted]  # of an item that is wanted twice, one row serves both
         slot[-1] = -1  # of column and place -1: no item
         known = np.flatnonzero(events >= 0)
-        slots = slot[self.columns[events[known]]]  # (≤ H, Z)
+        slots = slot[self.columns.take(events[known], axis=0)]  # (≤ H, Z)
         event, neighbour = np.nonzero(slots >= 0)
-        found = np.zeros((len(distinct), len(past)), np.float32)
+        found = np.zeros((len(wanted), len(past)), np.float32)
         found[slots[event, neighbour], known[event]] = self.values[events[known[event]], neighbour]
-        return found[inverse]
+        return found[own]
 
     def by_decay(self, past: History) -> Floats:
         """The same under each of ``DECAYS``, (S, M); zeros when nothing in the history is known."""
