@@ -330,3 +330,14 @@ def test_entities_give_the_graph_its_names(tmp_path: Path) -> None:
         ("a", "director", "Agnès Varda"),
     ]
     assert data.tables().keys() == {"events", "items", "graph", "entities"}
+
+
+def test_the_first_day_of_a_shop_is_warned_of_and_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,Heat\n")
+    (tmp_path / "events.csv").write_text("user_id,item_id,time\n")
+
+    found = [str(finding) for finding in validate(tmp_path) if finding.level != "PASS"]
+
+    assert found == ["WARN events.csv: has no events: texts and attributes alone can rank until there are some"]
+    (tmp_path / "items.csv").unlink()
+    assert "FAIL events.csv: has no rows" in [str(finding) for finding in validate(tmp_path)]

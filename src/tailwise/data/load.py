@@ -33,6 +33,8 @@ from tailwise.data.schema import (
 from tailwise.errors import DataError, UnavailableError
 from tailwise.types import EVENT_KINDS
 
+NO_EVENTS = "has no events: texts and attributes alone can rank until there are some"
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -156,12 +158,15 @@ def validate(folder: Path | str, *, now: float | None = None) -> list[Finding]:
         return [files]
     tables, findings = read_all(files)
     if "events" not in files:
-        why = "has no events: texts and attributes alone can rank until there are some"
-        findings.append(Finding("WARN", "folder", str(folder), None, None, why))
+        findings.append(Finding("WARN", "folder", str(folder), None, None, NO_EVENTS))
     names = {kind: path.name for kind, path in files.items()}
     for kind, frame in tables.items():
         if kind == "events":
-            findings += check_events(frame, names[kind], now=time.time() if now is None else now)
+            own = check_events(frame, names[kind], now=time.time() if now is None else now)
+            first_day = "items" in files and not frame.height
+            findings += [
+                replace(f, level="WARN", message=NO_EVENTS) if first_day and f.check == "rows" else f for f in own
+            ]
         else:
             findings += CHECKS[kind](frame, names[kind])
     if "items" not in files:
