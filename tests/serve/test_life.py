@@ -60,7 +60,9 @@ def house(folder: Path, **settings: Any) -> Iterator[tuple[FastAPI, httpx.Client
     model = folder / "model"
     if not model.is_dir():
         save(model, "v1")
-    app = create_app(Engine.open(model), Service(model=model, **{"watch_s": 0.02, **settings}))
+    # A pass over the heap of all tests takes longer than one over a service's: nobody is refused for that.
+    told = {"watch_s": 0.02, "refuse_after_ms": 60_000.0, **settings}
+    app = create_app(Engine.open(model), Service(model=model, **told))
     with running(app) as address, httpx.Client(base_url=address, timeout=30) as client:
         yield app, client
 

@@ -6,8 +6,8 @@ The life of a model in a running service: the next one comes, the last one comes
       ├─ another model ─▶ opened beside, checked, warmed up ─▶ sound? ─▶ swapped in one step
       └─ a damaged one ─▶ refused, counted; the old one goes on, and the folder is looked at again later
 
-The folders are the truth: a rollback exchanges MODEL and MODEL.previous, a promotion copies the canary to MODEL, and
-every worker, and the next start, follows what stands there. While a model is opened, none is held beside the main one.
+The folders are the truth: a rollback exchanges MODEL and MODEL.previous, a promotion copies the canary to MODEL, every
+worker and the next start follow what stands there. While a model is opened, none is held beside the main one.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Life:
         self._models, self._service, self._monitor = models, service, monitor
         self._refusals, self._lock = Refusals(service.watch_s), asyncio.Lock()
         self._ends: set[asyncio.Task[None]] = set()
+        self._fallen: Trial | None = None  # a canary that was switched off here, until that is written
         self._changed = False  # whether a model was opened or let go since memory was put in order
         self.shadow = None if service.shadow is None else Shadow(service.shadow, monitor.registry)
 
@@ -100,9 +101,7 @@ class Life:
         Serve the model before this one; it takes the folder's place, so that this lasts until a newer one is written.
 
         Raises:
-            RequestError: There is none.
-            ArtifactError: It is of no use.
-            UnavailableError: The folders cannot be exchanged; nothing changed.
+            TailwiseError: There is none, it is of no use, or the folders cannot be exchanged; nothing changed.
         """
         folder = artifacts.previous_of(self._service.model)
         async with self._alone():
@@ -123,13 +122,13 @@ class Life:
         Serve the canary to another share of the people; 0 ends the trial.
 
         Raises:
-            RequestError: There is no canary.
-            TailwiseError: It is of no use, or the decision cannot be written down.
+            TailwiseError: There is none, it is of no use, or the decision cannot be written down.
         """
         identity = await run_in_threadpool(artifacts.identity, self._canary_folder())
         if identity is None:
             raise RequestError("the canary's folder holds no model")
         await run_in_threadpool(write_trial, self._service.model, Trial(identity, share, "asked for"))
+        self._fallen = None
         await self.look(asked=True)
 
     async def promote(self) -> None:
@@ -137,8 +136,7 @@ class Life:
         Serve everybody by the canary: it is copied to the model's folder; rolling back undoes it.
 
         Raises:
-            RequestError: No canary is being tried, or its folder holds another model by now.
-            TailwiseError: It cannot be copied.
+            TailwiseError: No canary is tried, its folder holds another model by now, or it cannot be copied.
         """
         folder = self._canary_folder()
         identity = await run_in_threadpool(artifacts.identity, folder)
@@ -227,8 +225,9 @@ class Life:
         trial = await run_in_threadpool(read_trial, self._service.model)
         if trial is None or trial.identity != identity:
             trial = Trial(identity or "", self._service.canary_share, "as the service was started")
-        same = identity is not None and identity == self._models.main.identity
-        share = 0.0 if identity is None or same else trial.share
+        own = self._fallen if trial.share else None  # where it says 0, what was decided here is written
+        trial, self._fallen = (own if own is not None and own.identity == identity else trial), own
+        share = 0.0 if identity in {None, self._models.main.identity} else trial.share
         if canary is not None and canary.served.identity == identity and share > 0:
             canary.share = share
             return
@@ -289,7 +288,7 @@ class Life:
         self._models.canary, self._changed = None, True
         self._monitor.changed("canary_off")
         log.warning("the canary was switched off: %s", why, extra={"version": canary.served.version})
-        trial = Trial(canary.served.identity, 0.0, why)
+        self._fallen = trial = Trial(canary.served.identity, 0.0, why)  # it counts before it is written
         task = asyncio.ensure_future(run_in_threadpool(write_trial, self._service.model, trial))
         self._ends.add(task)
         task.add_done_callback(self._ended)
