@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,11 +116,13 @@ def test_threads_take_turns(model: LocalModel) -> None:
     assert len(set(found)) == 1
 
 
-def test_a_model_that_is_nowhere_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_nowhere_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     start = time.perf_counter()
 
     with pytest.raises(UnavailableError, match="nobody/nothing"):
-        LocalModel(BackendConfig(kind="transformers", model="/tmp/nobody/nothing")).ask(Question("order", "x"), 5)
+        LocalModel(BackendConfig(kind="transformers", model=str(tmp_path / "nobody" / "nothing"))).ask(
+            Question("order", "x"), 5
+        )
 
     assert time.perf_counter() - start < 5

@@ -89,10 +89,14 @@ def test_who_left_without_asking_leaves_room_for_the_next_probe() -> None:
     breaker = opened(clock)
     clock.now += 10
     breaker.enter()
+    with pytest.raises(Abstain):  # one probe at a time
+        breaker.enter()
 
     breaker.left()
 
     breaker.enter()
+    with pytest.raises(Abstain):
+        breaker.enter()
 
 
 @given(st.lists(st.sampled_from(["good", "bad", "wait"]), max_size=60))

@@ -63,6 +63,8 @@ def test_what_was_guessed_too_high_is_given_back() -> None:
     budget.settle(90, tokens_in=10, tokens_out=5)
 
     budget.reserve(85)
+    with pytest.raises(Abstain):
+        budget.reserve(1)
 
 
 def test_what_was_reserved_in_another_minute_gives_nothing_back() -> None:
@@ -78,7 +80,10 @@ def test_what_was_reserved_in_another_minute_gives_nothing_back() -> None:
 
 
 def test_nothing_is_bounded_where_nothing_is_set() -> None:
-    Budget(BudgetConfig(), clock=Clock()).reserve(10**12)
+    budget = Budget(BudgetConfig(), clock=Clock())
+    budget.reserve(10**12)
+
+    assert budget.settle(10**12, tokens_in=10**12, tokens_out=10**12) == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 40)), max_size=50))

@@ -96,11 +96,11 @@ async def _answer(request: HttpRequest, form: RequestForm) -> Response:
     served = context.models.pick(asked)
     try:
         answer = await _answered(context, served.engine, asked)
-    except Exception:
+    except Exception:  # nobody loses an answer by a trial
         main = context.models.main
         if served is main:
             raise
-        # Nobody loses an answer by a trial. Where the request is at fault, this raises as well, and tells its caller.
+        # Where the request is at fault, this raises as well, and tells its caller.
         answer = await _answered(context, main.engine, asked)
         context.life.failed(served)
         served = main
