@@ -206,6 +206,16 @@ def test_an_interrupted_trial_counts_as_failed_and_the_best_so_far_is_there(sear
     ]
 
 
+def test_what_is_asked_to_stop_stops_in_the_middle_of_a_fit(search: Any) -> None:
+    own = search()
+    looks = iter([False, False, False])  # before the trial, and where its fit first tells how far it is
+
+    with pytest.raises(KeyboardInterrupt):
+        run(own, 2, asked=lambda: next(looks, True))
+
+    assert [trial.state for trial in found(own).trials] == ["failed"]
+
+
 @pytest.mark.parametrize(
     ("notes", "value"),
     [

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tailwise.cli import THREAD_VARIABLES
+from tailwise.cli.asked import Asked
 from tailwise.cli.progress import Progress, say
 from tailwise.errors import ConfigError, TailwiseError, UnavailableError
 
@@ -39,8 +40,8 @@ def tune_pipeline(options: argparse.Namespace) -> int:
         say(f"{search.storage} has {len(before.trials)} trials of this search: {left} are left")
     interrupted = False
     try:
-        with Progress() as progress:
-            _run(search, left, min(options.jobs, left), options.timeout, progress)
+        with Progress() as progress, Asked(signal.SIGINT) as asked:
+            _run(search, left, min(options.jobs, left), options.timeout, progress, asked)
     except KeyboardInterrupt:
         interrupted = True
     result = found(search)
@@ -93,11 +94,11 @@ def _search(options: argparse.Namespace) -> Search:
     return Search(load(options.folder), config, space, out.with_suffix(".sqlite"), out, options.seed, settings)
 
 
-def _run(search: Search, trials: int, jobs: int, seconds: float | None, progress: Progress) -> None:
+def _run(search: Search, trials: int, jobs: int, seconds: float | None, progress: Progress, asked: Asked) -> None:
     from tailwise.learn.tune import run
 
     if jobs <= 1:
-        run(search, trials, seconds=seconds, report=progress)
+        run(search, trials, seconds=seconds, report=progress, asked=asked)
         return
     import multiprocessing
 
@@ -114,6 +115,8 @@ def _run(search: Search, trials: int, jobs: int, seconds: float | None, progress
             worker.start()
         signal.signal(signal.SIGINT, heard)
         while alive := [worker for worker in workers if worker.is_alive()]:
+            if asked():
+                raise KeyboardInterrupt
             alive[0].join(LOOK_SECONDS)
             now = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
             progress("tune", min(now - ended, trials - 1), trials)
@@ -138,9 +141,9 @@ def work(search: Search, trials: int, seconds: float | None, worker: int) -> Non
     """What each of several processes does, until it is done or told to stop."""
     from tailwise.learn.tune import run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(search, trials, seconds=seconds, worker=worker)
+        with Asked(signal.SIGTERM) as asked:
+            run(search, trials, seconds=seconds, worker=worker, asked=asked)
     except TailwiseError as error:
         print(f"tailwise: {error}", file=sys.stderr)  # noqa: T201  this is where the command speaks
         sys.exit(1)

@@ -124,6 +124,7 @@ def run(
     seconds: float | None = None,
     worker: int = 0,
     report: Report = lambda what, done, total: None,  # noqa: ARG005  silent by default
+    asked: Callable[[], bool] = lambda: False,
 ) -> None:
     """
     Run some more trials in this process; the first of a search is the pipeline as it is.
@@ -134,9 +135,11 @@ def run(
         seconds: After so many none begins, and one that trains ends; None: no limit.
         worker: Which of several processes this is, from 0; each proposes others.
         report: Progress in trials.
+        asked: Whether somebody asked it to stop: heard wherever a fit tells its progress.
 
     Raises:
         TailwiseError: The pipeline cannot be fitted as it is.
+        KeyboardInterrupt: It was asked to stop; the trial that ran counts as failed.
     """
     study, started = search.study(worker), time.monotonic()
     deadline = None if seconds is None else started + seconds
@@ -144,15 +147,21 @@ def run(
     if first:
         now = {name: value_of(search.config, name) for name in search.space}
         study.enqueue_trial({name: value for name, value in now.items() if search.space[name].has(value)})
+
+    def heed(*_: object) -> None:
+        if asked():
+            raise KeyboardInterrupt
+
     for done in range(trials):
+        heed()
         report("tune", done, trials)
         if deadline is not None and time.monotonic() > deadline:
             break
-        _one_trial(search, study, deadline, strict=first and done == 0)
+        _one_trial(search, study, deadline, heed, strict=first and done == 0)
     report("tune", trials, trials)
 
 
-def _one_trial(search: Search, study: optuna.Study, deadline: float | None, *, strict: bool) -> None:
+def _one_trial(search: Search, study: optuna.Study, deadline: float | None, heed: Report, *, strict: bool) -> None:
     """Propose, fit, tell. An interrupted trial counts as failed, and so do settings that do not go together."""
     import optuna
 
@@ -160,7 +169,7 @@ def _one_trial(search: Search, study: optuna.Study, deadline: float | None, *, s
     values = {name: dial.turn(trial, name) for name, dial in search.space.items()}
     try:
         known = _known(study, values)
-        value = _worth(search, values, _listener(trial, deadline)) if known is None else known
+        value = _worth(search, values, Watched(heed, listen=_listener(trial, deadline))) if known is None else known
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     except BaseException as error:
@@ -201,10 +210,9 @@ def _known(study: optuna.Study, values: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _worth(search: Search, values: Mapping[str, Any], listen: Listen) -> float:
+def _worth(search: Search, values: Mapping[str, Any], watched: Watched) -> float:
     """What held-out people say of the pipeline with these settings."""
     config = with_settings(search.config, {**values, **_without_finish(search.config)})
-    watched = Watched(lambda *_: None, listen=listen)
     engine = fit(search.data, config, seed=search.seed, settings=search.settings, report=watched)
     return validation_value(engine.manifest["metrics"])
 
