@@ -99,7 +99,7 @@ def _config(backbone: Path) -> PipelineConfig:
         stage=(
             Step(name="fusion"),
             Step(name="attention"),
-            Step(name="long_tail", settings={"penalty": 0.2}),
+            Step(name="long_tail", settings={"penalty": 0.2, "lift": 0.0, "rounds": 0}),
             Step(name="boosted"),
             Step(name="listwise_llm", settings={"backend": {"url": "http://127.0.0.1:9/v1"}}),
             Step(name="cross_encoder", settings={**read, "weight": 0.1, "history_tokens": 40}),

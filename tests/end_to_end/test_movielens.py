@@ -37,7 +37,7 @@ def short_config() -> PipelineConfig:
     short = {
         "fusion": {"people": 1000},
         "attention": {"cases": 1000, "train": {"epochs": 5, "learning_rate": 4e-3}},
-        "long_tail": {"penalty": 0.1},
+        "long_tail": {"penalty": 0.1, "lift": 0.0, "rounds": 0},
     }
     stage = tuple(s.model_copy(update={"settings": short.get(s.name, {})}) for s in plain.stage)
     return plain.model_copy(update={"encode": EncodeConfig(model="hash"), "retrieve": retrieve, "stage": stage})

@@ -15,7 +15,7 @@ from tailwise.config import PipelineConfig, Step
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
-from tailwise.learn.long_tail import DEPTH, LIFTS, PENALTIES, _Cases, fit_long_tail
+from tailwise.learn.long_tail import DEPTH, LIFTS, PENALTIES, ROUNDS, STEP, _Cases, _Choice, fit_long_tail
 from tailwise.learn.slates import earned, gather
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
@@ -76,15 +76,16 @@ def world(*, biased: float, people: int = PEOPLE) -> tuple[Training, Engine]:
     return training, Engine(config, catalogue, interactions, (Bound("own", config.retrieve[0], source),), (stage,), {})
 
 
-def test_where_the_order_leans_to_what_is_popular_the_penalty_takes_that_out() -> None:
-    stage, notes = fit_long_tail(LongTailConfig(), *world(biased=0.5))
+def test_where_the_order_leans_to_what_is_popular_that_is_taken_out() -> None:
+    stage, notes = fit_long_tail(LongTailConfig(penalty=0.0), *world(biased=0.5))
 
-    assert stage.config.penalty is not None
-    assert stage.config.lift is not None
-    assert stage.config.penalty + stage.config.lift >= 0.5
+    assert stage.config.rounds
+    assert len(stage.prices) == ITEMS
+    assert np.corrcoef(stage.prices, np.log1p(POPULAR))[0, 1] > 0.8
     assert notes["ndcg@10 with"] > notes["ndcg@10 without"]
     assert notes["coverage with"] >= notes["coverage without"]
-    assert notes["decision"] == f"a penalty of {stage.config.penalty:g} and a lift of {stage.config.lift:g}"
+    said = f"a penalty of 0, a lift of {stage.config.lift:g} and prices of {stage.config.rounds} rounds"
+    assert notes["decision"] == said
 
 
 def test_where_it_would_cost_accuracy_there_is_none() -> None:
@@ -96,7 +97,12 @@ def test_where_it_would_cost_accuracy_there_is_none() -> None:
 def test_what_it_may_cost_is_a_setting() -> None:
     training, engine = world(biased=0.5)
     cases = _Cases.of(gather(training, engine, depth=DEPTH), training)
-    worth = [cases.worth(penalty, lift) for penalty in PENALTIES for lift in LIFTS]
+    worth = [
+        found
+        for penalty in PENALTIES
+        for lift in LIFTS
+        for found in cases.auction([_Choice(penalty, lift, n) for n in range(ROUNDS + 1)])
+    ]
 
     _, free = fit_long_tail(LongTailConfig(cost=1.0), training, engine)
     _, dear = fit_long_tail(LongTailConfig(cost=0.0), training, engine)
@@ -105,26 +111,41 @@ def test_what_it_may_cost_is_a_setting() -> None:
     assert dear["ndcg@10 with"] == pytest.approx(max(ndcg for ndcg, _ in worth), abs=1e-4)
 
 
-def test_a_penalty_that_is_set_stays() -> None:
-    stage, notes = fit_long_tail(LongTailConfig(penalty=0.4), *world(biased=0.0))
+def test_where_all_is_set_nothing_is_chosen() -> None:
+    stage, notes = fit_long_tail(LongTailConfig(penalty=0.4, lift=0.1, rounds=0), *world(biased=0.0))
 
-    assert stage.config.penalty == 0.4
-    assert stage.config.lift == 0.0
-    assert notes == {"decision": "a penalty of 0.4 and a lift of 0, as set"}
+    assert stage.config == LongTailConfig(penalty=0.4, lift=0.1, rounds=0)
+    assert not len(stage.prices)
+    assert notes == {"decision": "a penalty of 0.4, a lift of 0.1 and prices of 0 rounds, as set"}
 
 
-def test_a_lift_that_is_set_stays_while_the_penalty_is_chosen() -> None:
-    stage, notes = fit_long_tail(LongTailConfig(lift=0.3), *world(biased=0.5))
+@pytest.mark.parametrize(("name", "value"), [("penalty", 0.3), ("lift", 0.3), ("rounds", 2), ("rounds", 0)])
+def test_what_is_set_stays_while_the_rest_is_chosen(name: str, value: float) -> None:
+    stage, notes = fit_long_tail(LongTailConfig.model_validate({name: value}), *world(biased=0.5))
 
-    assert stage.config.lift == 0.3
-    assert str(notes["decision"]).endswith("and a lift of 0.3")
+    assert getattr(stage.config, name) == value
+    assert None not in (stage.config.penalty, stage.config.lift, stage.config.rounds)
+    assert notes["ndcg@10 with"] > notes["ndcg@10 without"]
 
 
 def test_with_few_cases_there_is_none() -> None:
     stage, notes = fit_long_tail(LongTailConfig(), *world(biased=0.5, people=20))
 
-    assert stage.config.penalty == 0.0
-    assert notes == {"decision": "neither penalty nor lift: 20 cases could choose them, fewer than 200"}
+    assert (stage.config.penalty, stage.config.lift, stage.config.rounds) == (0.0, 0.0, 0)
+    said = "a penalty of 0, a lift of 0 and prices of 0 rounds: 20 cases, 200 could choose"
+    assert notes == {"decision": said}
+
+
+def test_what_stands_in_more_lists_is_dearer_and_what_stands_in_none_is_free() -> None:
+    training, engine = world(biased=0.5)
+    cases = _Cases.of(gather(training, engine, depth=DEPTH), training)
+    ranked = np.take_along_axis(cases.rows, np.argsort(-cases.scores, axis=1, kind="stable"), axis=1)
+    lists = np.bincount(ranked[:, :10].ravel(), minlength=ITEMS)
+
+    prices = cases.prices(_Choice(0.0, 0.0, 1))
+
+    np.testing.assert_allclose(prices, STEP * np.log1p(lists * 1_000 / len(ranked)), rtol=1e-5)
+    assert (prices[lists == 0] == 0).all()
 
 
 def test_what_is_worth_choosing_is_what_the_stage_then_does() -> None:
@@ -132,12 +153,17 @@ def test_what_is_worth_choosing_is_what_the_stage_then_does() -> None:
     examples = gather(training, engine, depth=DEPTH)
     cases = _Cases.of(examples, training)
 
-    for penalty, lift in ((0.0, 0.0), (0.3, 0.0), (0.0, 0.6), (0.2, 0.4)):
-        stage, total, shown = LongTail(LongTailConfig(penalty=penalty, lift=lift)), 0.0, set[int]()
-        for example in examples:
+    for penalty, lift, rounds in ((0.0, 0.0, 0), (0.3, 0.6, 0), (0.0, 0.0, 3), (0.2, 0.4, 2)):
+        *_, worth = cases.auction([_Choice(penalty, lift, n) for n in range(rounds + 1)])
+        # Each half of the people pays the prices that the other half's lists made.
+        other = [_Cases.of(examples[start::2], training).prices(_Choice(penalty, lift, rounds)) for start in (1, 0)]
+        stages = [LongTail(LongTailConfig(penalty=penalty, lift=lift), prices) for prices in other]
+        total, shown = 0.0, set[int]()
+        for place, example in enumerate(examples):
+            stage = stages[place % 2]
             after = stage(example.request, example.slate.look_up(training.catalogue.tables(stage.needs)))
             hit = np.isin(after.columns["row"], example.slate.columns["row"][example.relevant])
             total += earned(after.scores, hit, example.targets)
             shown.update(after.columns["row"][:10].tolist())
 
-        assert cases.worth(penalty, lift) == pytest.approx((total / len(examples), len(shown)))
+        assert worth == pytest.approx((total / len(examples), len(shown)))

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailwise.artifacts import save_arrays
+from tailwise.errors import ArtifactError
 from tailwise.fakes import DictFacts
 from tailwise.rerank.long_tail import LongTail, LongTailConfig
 from tailwise.types import QUERY, Event, History, Request, Slate, ids_of
@@ -18,7 +20,13 @@ CASES = st.lists(st.tuples(st.floats(-9, 9, width=32), st.integers(0, 10_000)), 
 def slate(scores: list[float], events: list[float]) -> Slate:
     ids = ids_of([f"i{place}" for place in range(len(scores))])
     return Slate(
-        ids, np.array(scores, np.float32), {"popularity": np.array(events, np.float32), "tail": np.array(events) < 5}
+        ids,
+        np.array(scores, np.float32),
+        {
+            "row": np.arange(len(scores)),
+            "popularity": np.array(events, np.float32),
+            "tail": np.array(events) < 5,
+        },
     )
 
 
@@ -49,6 +57,40 @@ def test_an_item_of_unknown_popularity_pays_nothing_and_one_without_a_score_stay
     before = slate([1.0, 0.9, float("nan")], [5.0, float("nan"), 0.0])
 
     assert after(0.5, before).item_ids.tolist() == ["i1", "i0", "i2"]
+
+
+def test_a_dear_item_must_be_better_to_stand_as_high() -> None:
+    priced = LongTail(LongTailConfig(), np.array([0.5, 0.0, 0.1], np.float32))
+
+    after = priced(SOMEBODY, slate([3.0, 2.9, 2.8], [0.0, 0.0, 0.0]))
+
+    assert after.item_ids.tolist() == ["i1", "i2", "i0"]
+    assert after.scores.tolist() == pytest.approx([2.9, 2.7, 2.5])
+
+
+def test_an_item_that_is_unknown_or_came_after_the_fit_has_no_price() -> None:
+    priced = LongTail(LongTailConfig(), np.array([0.5, 0.5], np.float32))
+    before = Slate(ids_of(list("abcd")), np.array([3.0, 2.0, 1.0, 0.5], np.float32), {"row": np.array([0, 1, 7, -1])})
+
+    assert priced(SOMEBODY, before).scores.tolist() == [2.5, 1.5, 1.0, 0.5]
+
+
+def test_prices_are_there_again_when_opened(tmp_path: Path) -> None:
+    config = LongTailConfig(lift=0.2, rounds=3)
+    priced = LongTail(config, np.array([0.5, 0.0, 0.1], np.float32))
+    before = slate([3.0, 2.9, 2.8], [0.0, 9.0, 9.0])
+
+    priced.save(tmp_path)
+    again = LongTail.open(config, DictFacts({}), tmp_path)
+
+    np.testing.assert_array_equal(again(SOMEBODY, before).scores, priced(SOMEBODY, before).scores)
+
+
+def test_without_its_prices_a_stage_that_needs_them_does_not_open(tmp_path: Path) -> None:
+    save_arrays(tmp_path / "prices.safetensors", other=np.zeros(1))
+
+    with pytest.raises(ArtifactError, match=r"^.*prices\.safetensors holds no prices; fit the model again$"):
+        LongTail.open(LongTailConfig(lift=0.0, rounds=3), DictFacts({}), tmp_path)
 
 
 @given(CASES, st.floats(0.01, 2))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 BLOCK = 256
-"""Positions whose logits are held at once: they stay in the cache."""
+"""Positions whose logits are held at once, so that they stay in the cache; twice as many of half the bits."""
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -25,24 +25,26 @@ class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, of: int, low: torch.dtype) -> Tensor:
         # Every product has one shape: libraries that compile a product for its shape would keep one of each size met.
-        people, items = F.pad(hidden, (0, 0, 0, -len(hidden) % BLOCK)).to(low), table.to(low)
+        block = BLOCK * 4 // low.itemsize
+        rest = -len(hidden) % block
+        people, items = F.pad(hidden, (0, 0, 0, rest)).to(low), table.to(low)
+        places = F.pad(targets, (0, rest)) + torch.arange(block).repeat(len(people) // block) * len(table)
         items_t = items.T.contiguous()
         to_hidden, to_table, share = torch.empty_like(people), torch.zeros_like(table), torch.empty_like(items)
-        logits = people.new_empty(BLOCK, len(table))
-        chances, minus = torch.empty_like(logits), people.new_full((BLOCK, 1), -1.0)
-        total = hidden.new_zeros((), dtype=torch.float64)
-        for start in range(0, len(targets), BLOCK):
-            part, wanted = people[start : start + BLOCK], targets[start : start + BLOCK, None]
-            n = len(wanted)
-            torch.mm(part, items_t, out=logits)  # (block, M)
-            chance = torch.softmax(logits, 1, out=chances)
-            total -= _log_of(chance[:n].gather(1, wanted), logits[:n], wanted).sum()
-            chance[:n].scatter_add_(1, wanted, minus[:n])
-            chance[n:] = 0.0  # padding
-            torch.mm(chance, items, out=to_hidden[start : start + BLOCK])
-            to_table += torch.mm(chance.T, part, out=share)
-        ctx.save_for_backward(to_hidden[: len(hidden)].to(hidden.dtype).div_(of), to_table.div_(of))
-        return (total / of).to(hidden.dtype)
+        logits = people.new_empty(block, len(table))
+        chances, chosen = torch.empty_like(logits), people.new_empty(len(people))
+        for start in range(0, len(targets), block):
+            own = slice(start, start + block)
+            torch.mm(people[own], items_t, out=logits)  # (block, M)
+            torch.softmax(logits, 1, out=chances)
+            torch.index_select(chances.view(-1), 0, places[own], out=chosen[own])
+            chances.view(-1)[places[own]] = chosen[own] - 1.0  # ``scatter_add_`` takes as long as the products do
+            chances[len(targets) - start :] = 0.0  # padding
+            torch.mm(chances, items, out=to_hidden[own])
+            to_table += torch.mm(chances.T, people[own], out=share)
+        n = len(targets)
+        ctx.save_for_backward(to_hidden[:n].to(hidden.dtype).div_(of), to_table.div_(of))
+        return (-_log_of(chosen[:n], people[:n], items, targets).sum() / of).to(hidden.dtype)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> tuple[Tensor, Tensor, None, None, None]:
@@ -50,11 +52,13 @@ class _FullSoftmax(torch.autograd.Function):
         return to_hidden * outputs[0], to_table * outputs[0], None, None, None
 
 
-def _log_of(chance: Tensor, logits: Tensor, wanted: Tensor) -> Tensor:
-    """Logarithm of the wanted chances, (block, 1) in float64; of those too small for a number, from their logits."""
-    if (chance > 0).all():
-        return chance.double().log()
-    return (logits.gather(1, wanted) - logits.logsumexp(1, keepdim=True)).double()
+def _log_of(chosen: Tensor, people: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    """Logarithms of the chances of the targets, (P,) in float64; of those too small for a number, from their logits."""
+    logs = chosen.double().log()
+    if (lost := (chosen < torch.finfo(chosen.dtype).tiny).nonzero()[:, 0]).numel():
+        logits = people[lost].double() @ items.double().T
+        logs[lost] = logits.gather(1, targets[lost, None])[:, 0] - logits.logsumexp(1)
+    return logs
 
 
 def softmax_loss(
@@ -74,7 +78,7 @@ def softmax_loss(
     Returns:
         Scalar.
 
-    Cost: O(P M D) time, O(512 M) memory.
+    Cost: O(P M D) time, O(1,024 M) memory.
     """
     return _FullSoftmax.apply(hidden, table, targets, of or len(targets), low or hidden.dtype)  # type: ignore[no-untyped-call]  # torch does not type it
 

@@ -20,10 +20,13 @@ GAPS = 32
 
 
 def dropped(x: Tensor, rate: float, noise: torch.Generator | None) -> Tensor:
-    """Dropout that draws from a generator of its own, so that parts of a batch can be worked on side by side."""
+    """Dropout, its rate in steps of 2⁻¹⁶, from a generator of its own: parts of a batch are worked on side by side."""
     if noise is None or not rate:
         return x
-    return x * (torch.rand(x.shape, generator=noise) >= rate).to(x.dtype).div_(1 - rate)  # a third of bernoulli_'s time
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=noise)
+    edge = round(rate * 2**16)  # four draws of 16 bits from each number: half the time of one float each
+    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= edge - 2**15
+    return x * kept.to(x.dtype).mul_(2**16 / (2**16 - edge))
 
 
 class Block(nn.Module):

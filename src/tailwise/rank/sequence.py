@@ -56,7 +56,7 @@ class SequenceConfig(Closed):
     """How wanted an item without events is: 0 as the usual item like it, 1 as the usual event with one; left out: the
     most of 0, 0.5 and 1 that held-out people do not pay for, within a standard error."""
     batch_tokens: Annotated[int, Field(ge=64)] = 6_400
-    """Cells of a batch, padding included; left out: so many that an epoch has about 15 batches, at most 6,400."""
+    """Cells of a batch, padding included; left out: so many that an epoch has about 30 batches, at most 6,400."""
     epoch_positions: Annotated[int, Field(ge=1)] = 200_000
     """Of a log with more positions to predict, an epoch takes about so many; the next goes on with others."""
     loss: Literal["softmax", "sampled_softmax", "gbce"] = "softmax"
