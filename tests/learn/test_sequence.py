@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -331,7 +332,7 @@ def test_fitted_again_on_all_events_it_goes_on_from_where_it_was() -> None:
     after = fit_sequence(SMALL.model_copy(update={"finish": 0.5}), again)
 
     assert before.trained is not None
-    assert told[-1] == ("sequence", round(0.5 * before.trained.epochs), round(0.5 * before.trained.epochs))
+    assert told[-1] == ("sequence", math.ceil(0.5 * before.trained.epochs), math.ceil(0.5 * before.trained.epochs))
     assert not np.array_equal(after.table, before.table)
     assert [next_after(after, row - 2, row - 1, row)[0] for row in range(2, ITEMS - 1)] == list(range(3, ITEMS))
 

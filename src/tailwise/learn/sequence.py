@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,16 +18,17 @@ from torch.nn import functional as F  # noqa: N812  what everyone calls it
 from tailwise.data.batch import batches, left_aligned, shared_negatives, windows
 from tailwise.data.interactions import Training
 from tailwise.data.scores import gains
+from tailwise.learn.directions import first_table
 from tailwise.learn.liked import LikedEvents
 from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.losses import LOSSES, Contest, gbce_beta, softmax_loss
 from tailwise.learn.optimise import fast_bfloat16
-from tailwise.learn.semantics import Origin, Placement, StandIns, start_of
+from tailwise.learn.semantics import Origin, Placement, StandIns
 from tailwise.learn.sizes import settled
 from tailwise.nets.sequence import SequenceNet
 from tailwise.nets.serving import LastPlace
 from tailwise.rank.sequence import ITEMS, SequenceConfig, SequenceScorer, Trained
-from tailwise.types import Rows
+from tailwise.types import Floats, Rows
 
 PARTS = 2
 """Of a batch, worked on side by side; fixed, so that the number of threads changes no result."""
@@ -64,7 +66,7 @@ def train_sequence(config: SequenceConfig, training: Training) -> tuple[Sequence
     before: Trained | None = None if training.before is None else training.before.trained
     if before is not None:
         net.load_state_dict({name: torch.from_numpy(array) for name, array in before.weights.items()})
-        how = how.model_copy(update={"epochs": round(config.finish * before.epochs)})
+        how = how.model_copy(update={"epochs": math.ceil(config.finish * before.epochs)})
         stream += 1  # other batches than the first time
     if not len(events.rows):  # another domain's model is all there is
         return net.eval(), 0
@@ -92,9 +94,10 @@ def _sized(config: SequenceConfig, training: Training) -> SequenceConfig:
 
 
 def _begun(config: SequenceConfig, training: Training) -> SequenceNet:
-    """The network before it has learned from this data: items start from texts, or where another domain puts them."""
+    """The network before it has learned: items start from texts and people, or where another domain puts them."""
     catalogue, origin = training.catalogue, training.memo.get(Origin)
-    start = start_of(catalogue.vectors, config.shape.dim) if config.text else None
+    fresh = training.before is None  # else the weights that it had are loaded
+    start = first_table(_texts(config, training), training.interactions, config.shape.dim) if fresh else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         net = SequenceNet(config.shape, len(catalogue), None if start is None else torch.from_numpy(start))
@@ -109,9 +112,12 @@ def _begun(config: SequenceConfig, training: Training) -> SequenceNet:
 
 def _placement(config: SequenceConfig, training: Training) -> Placement:
     """Where rare items stand when the table serves."""
+    return Placement.of(_texts(config, training), training.interactions.counts(), config.new_items)
+
+
+def _texts(config: SequenceConfig, training: Training) -> Floats:
     vectors = training.catalogue.vectors
-    texts = vectors if config.text else np.zeros_like(vectors)
-    return Placement.of(texts, training.interactions.counts(), config.new_items)
+    return vectors if config.text else np.zeros_like(vectors)
 
 
 def _with_new_items(net: SequenceNet, config: SequenceConfig, training: Training) -> SequenceConfig:

@@ -1,8 +1,8 @@
 """
 A SASRec-class causal transformer: a history of item vectors to a vector that points at the next item.
 
-The item table is one learned vector per item. With texts it starts from them, whitened: what people do then moves each
-item from where its text stands to where it belongs.
+The item table is one learned vector per item. It starts from whitened texts and from who takes which items together:
+training then moves each item from there to where it belongs.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class SequenceNet(nn.Module):
     Args:
         shape: The network's shape.
         n_items: M.
-        start: (M, ≤ D) where items start, such as their whitened texts; a row of zeros starts at random, and so do
-            the missing columns. None starts all at random.
+        start: (M, ≤ D) where items start, such as their whitened texts; what is zero starts at random, and so do the
+            missing columns. None starts all at random.
     """
 
     def __init__(self, shape: SequenceShape, n_items: int, start: Tensor | None = None) -> None:

@@ -48,7 +48,7 @@ class SequenceConfig(Closed):
 
     shape: SequenceShape = SequenceShape()
     """Of the network."""
-    train: LoopConfig = LoopConfig(judge_from=12)
+    train: LoopConfig = LoopConfig(judge_from=6)
     """How it learns."""
     text: bool = True
     """Whether items start from their texts; without, an item that nobody touched cannot be scored."""
