@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -11,10 +10,10 @@ from pydantic import Field
 
 from tailwise.config import Closed
 from tailwise.data.interactions import Interactions, Training
-from tailwise.data.scores import at_rows, best_slate
 from tailwise.retrieve.decay import best_decay
+from tailwise.retrieve.paired import PairSource
 from tailwise.retrieve.pairs import PairWeights
-from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
+from tailwise.types import Floats, Rows
 
 SURE, LEAST = 2_000, 3
 """Items that take part whatever is known of them, and the events that any further one needs."""
@@ -36,15 +35,11 @@ class EaseConfig(Closed):
     """Strongest weights kept of each item; all of them when the catalogue is small."""
 
 
-class Ease:
+class Ease(PairSource[EaseConfig]):
     """A closed-form linear item-item model, with newer events counting more."""
 
     Config = EaseConfig
-
-    def __init__(self, config: EaseConfig, weights: PairWeights, item_ids: Ids) -> None:
-        self.config = config
-        self.weights = weights
-        self._item_ids = item_ids
+    name = "ease"
 
     @classmethod
     def fit(cls, config: EaseConfig, training: Training) -> Self:
@@ -67,31 +62,6 @@ class Ease:
         training.report("ease", 1, 1)
         return cls(config, weights.strongest(config.neighbours), training.catalogue.item_ids)
 
-    @classmethod
-    def open(cls, config: EaseConfig, facts: Facts, folder: Path) -> Self:
-        """Read what ``save`` wrote."""
-        return cls(config, PairWeights.open(folder, "ease"), facts.item_ids)
-
-    def save(self, folder: Path) -> None:
-        """Write the weights."""
-        self.weights.save(folder, "ease")
-
-    def __call__(self, request: Request, k: int) -> Slate:
-        scores = self._all(request)  # 0: an item that takes no part, and so is no candidate
-        return best_slate(np.where(scores != 0, scores, np.float32("nan")), k, request, self._item_ids)
-
-    def scores(self, request: Request, rows: Rows) -> Floats:
-        return at_rows(self._all(request), rows)
-
-    def contributions(self, request: Request, rows: Rows) -> Floats:
-        """What each event adds to each row's score, (N, H)."""
-        return self.weights.contributions(request.past, self.config.decay or 0.0, rows)
-
-    def _all(self, request: Request) -> Floats:
-        if self not in request.cache:
-            request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
-        return request.cache[self]
-
 
 class ItemKnnConfig(Closed):
     """Settings of item-kNN."""
@@ -102,15 +72,11 @@ class ItemKnnConfig(Closed):
     """How fast older moments count less, as in EASE."""
 
 
-class ItemKnn:
+class ItemKnn(PairSource[ItemKnnConfig]):
     """Neighbours of the items in the history by the people that they share, BM25-weighted (``implicit``)."""
 
     Config = ItemKnnConfig
-
-    def __init__(self, config: ItemKnnConfig, weights: PairWeights, item_ids: Ids) -> None:
-        self.config = config
-        self.weights = weights
-        self._item_ids = item_ids
+    name = "item_knn"
 
     @classmethod
     def fit(cls, config: ItemKnnConfig, training: Training) -> Self:
@@ -129,30 +95,9 @@ class ItemKnn:
         training.report("item_knn", 1, 1)
         return cls(config, weights, training.catalogue.item_ids)
 
-    @classmethod
-    def open(cls, config: ItemKnnConfig, facts: Facts, folder: Path) -> Self:
-        """Read what ``save`` wrote."""
-        return cls(config, PairWeights.open(folder, "item_knn"), facts.item_ids)
-
-    def save(self, folder: Path) -> None:
-        """Write the neighbours."""
-        self.weights.save(folder, "item_knn")
-
-    def __call__(self, request: Request, k: int) -> Slate:
-        scores = self._all(request)  # 0: a neighbour of nothing; below: of what the person disliked
-        return best_slate(np.where(scores > 0, scores, np.float32("nan")), k, request, self._item_ids)
-
-    def scores(self, request: Request, rows: Rows) -> Floats:
-        return at_rows(self._all(request), rows)
-
-    def contributions(self, request: Request, rows: Rows) -> Floats:
-        """What each event adds to each row's score, (N, H)."""
-        return self.weights.contributions(request.past, self.config.decay or 0.0, rows)
-
-    def _all(self, request: Request) -> Floats:
-        if self not in request.cache:
-            request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
-        return request.cache[self]
+    def found(self, scores: Floats) -> NDArray[np.bool_]:
+        """(M,) which items are candidates: below zero is a neighbour of what the person disliked."""
+        return np.asarray(scores > 0)
 
 
 def ease_weights(matrix: Any, regularisation: float) -> Floats:

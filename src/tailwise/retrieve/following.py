@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -11,11 +10,11 @@ from pydantic import Field
 
 from tailwise.config import Closed
 from tailwise.data.interactions import Interactions, Training
-from tailwise.data.scores import at_rows, best_slate
 from tailwise.retrieve.collaborative import most_liked
 from tailwise.retrieve.decay import best_decay
+from tailwise.retrieve.paired import PairSource
 from tailwise.retrieve.pairs import PairWeights
-from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
+from tailwise.types import Floats, Rows
 
 BLOCK = 100_000
 """Moments worked on at once, so that memory does not grow with the log."""
@@ -42,7 +41,7 @@ class NextItemConfig(Closed):
     """Strongest weights kept of each item; all of them when the catalogue is small."""
 
 
-class NextItem:
+class NextItem(PairSource[NextItemConfig]):
     """
     A linear model of the next moment given those before: sequels, and what is bought again.
 
@@ -51,11 +50,7 @@ class NextItem:
     """
 
     Config = NextItemConfig
-
-    def __init__(self, config: NextItemConfig, weights: PairWeights, item_ids: Ids) -> None:
-        self.config = config
-        self.weights = weights
-        self._item_ids = item_ids
+    name = "next_item"
 
     @classmethod
     def fit(cls, config: NextItemConfig, training: Training) -> Self:
@@ -75,31 +70,6 @@ class NextItem:
             config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
         training.report("next_item", 1, 1)
         return cls(config, weights.strongest(config.neighbours), training.catalogue.item_ids)
-
-    @classmethod
-    def open(cls, config: NextItemConfig, facts: Facts, folder: Path) -> Self:
-        """Read what ``save`` wrote."""
-        return cls(config, PairWeights.open(folder, "next_item"), facts.item_ids)
-
-    def save(self, folder: Path) -> None:
-        """Write the weights."""
-        self.weights.save(folder, "next_item")
-
-    def __call__(self, request: Request, k: int) -> Slate:
-        scores = self._all(request)  # 0: it never followed anything that the person had
-        return best_slate(np.where(scores != 0, scores, np.float32("nan")), k, request, self._item_ids)
-
-    def scores(self, request: Request, rows: Rows) -> Floats:
-        return at_rows(self._all(request), rows)
-
-    def contributions(self, request: Request, rows: Rows) -> Floats:
-        """What each event adds to each row's score, (N, H)."""
-        return self.weights.contributions(request.past, self.config.decay or 0.0, rows)
-
-    def _all(self, request: Request) -> Floats:
-        if self not in request.cache:
-            request.cache[self] = self.weights.scores(request.past, self.config.decay or 0.0)
-        return request.cache[self]
 
 
 Counted = Callable[[Rows, NextItemConfig], Sums]
