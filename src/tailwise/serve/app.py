@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi import Request as HttpRequest
+from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -44,6 +45,8 @@ WEB = Path(__file__).parent / "web"
 router = APIRouter(tags=["service"])
 READY_S = 2.0
 """How long the store may take to say that it is there, in seconds."""
+UNTOLD: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""Of FastAPI's own telemetry, which asks the environment at every request: ``Tracer`` and ``Monitor`` tell more."""
 ROUTERS = (ranking.hot, ranking.router, explaining.router, feedback.router, privacy.router, changing.router, router)
 
 
@@ -77,6 +80,9 @@ def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
         docs_url=None,  # the usual pages come from a CDN; ours is in web/
         redoc_url=None,
         lifespan=lifespan,
+        # As they are: an included router is matched twice a request, and looks its routes over each time.
+        routes=[route for part in ROUTERS for route in part.routes],
+        telemetry=UNTOLD,
     )
     service = service or Service(model=Path(), watch_s=0)
     store = engine.store  # nothing here holds the engine: another one may take its place
@@ -107,8 +113,6 @@ def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
         app.add_middleware(Traced, tracer=tracer)
     app.add_middleware(Label)
     problems.install(app)
-    for part in ROUTERS:
-        app.include_router(part)
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app

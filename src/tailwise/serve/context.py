@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
 from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from tailwise.data.pseudonyms import Pseudonyms
 from tailwise.pipeline import Answer, Engine
@@ -83,10 +83,13 @@ class Context:
 class Direct(APIRoute):
     """A route whose function takes the request alone and answers itself: nothing of it is FastAPI's to work out."""
 
-    def get_route_handler(self) -> Callable[[HttpRequest], Coroutine[Any, Any, Response]]:
-        """The function as it is."""
-        found: Callable[[HttpRequest], Coroutine[Any, Any, Response]] = self.endpoint
-        return found
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the function answers; its errors are answered where those of all routes are."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        response: Response = await self.endpoint(HttpRequest(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def context_of(request: HttpRequest) -> Context:
