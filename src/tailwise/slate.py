@@ -139,8 +139,9 @@ class Slate:
 
     def score(self, scores: Floats) -> Self:
         """The same items with new scores, sorted best first; ties keep their order; NaN goes last."""
-        fresh = type(self)(self.item_ids, np.asarray(scores, np.float32), self.columns)
-        return fresh.take(np.argsort(-fresh.scores, kind="stable"))
+        scores = checked({"scores": np.asarray(scores, np.float32)}, len(self))["scores"]
+        order = np.argsort(-scores, kind="stable")
+        return type(self)(self.item_ids[order], scores[order], Columns.of(self.columns).take(order))
 
     def add(self, **columns: Column) -> Self:
         """The same slate with further columns."""

@@ -70,14 +70,10 @@ class History:
     ) -> Self:
         """The same from what ``H`` events are made of."""
         when = np.array(times, np.float64)
-        order = np.argsort(when, kind="stable")
-        return cls(
-            ids_of(item_ids)[order],
-            when[order],
-            ids_of(events)[order],
-            np.array(values, np.float32)[order],  # None becomes NaN
-            np.full(len(order), -1, np.int64),
-        )
+        worth = np.array(values, np.float32)  # None becomes NaN
+        placed = cls(ids_of(item_ids), when, ids_of(events), worth, np.full(len(when), -1, np.int64))
+        in_order = bool((when[1:] >= when[:-1]).all())  # as most callers send them
+        return placed if in_order else placed.take(np.argsort(when, kind="stable"))
 
     def take(self, rows: NDArray[Any] | slice) -> Self:
         """The events that a mask, places or a slice select, in that order."""
@@ -116,6 +112,11 @@ class History:
         later = np.zeros(len(self.times), np.int64)
         np.cumsum(self.times[1:] != self.times[:-1], out=later[1:])
         return np.asarray(later.max(initial=0) - later, np.int64)
+
+    @cached_property
+    def fading(self) -> dict[float, Floats]:
+        """What each event counts, (H,), by how fast older ones fade; ``retrieve.decay`` fills it."""
+        return {}
 
     @cached_property
     def newest(self) -> Rows:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailwise.data.scores import at_rows, best_slate, gains, inputs_of, top_rows, with_best_moved
+from tailwise.data.scores import at_rows, best_slate, falling, gains, inputs_of, top_rows, with_best_moved
 from tailwise.types import Request, Slate, ids_of
 
 NAN = float("nan")
@@ -46,6 +46,13 @@ def test_a_slate_of_the_best_has_their_rows_and_scores() -> None:
     assert slate.item_ids.tolist() == ["d", "a"]
     assert slate.scores.tolist() == pytest.approx([0.5, 0.1])
     assert slate.columns["row"].tolist() == [3, 0]
+
+
+def test_what_is_in_order_already_has_scores_that_fall_and_that_nobody_can_change() -> None:
+    assert falling(0).tolist() == []
+    assert falling(5).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    with pytest.raises(ValueError, match=r"^assignment destination is read-only$"):
+        falling(5)[0] = 2.0
 
 
 def test_row_minus_one_has_no_score() -> None:

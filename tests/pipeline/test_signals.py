@@ -40,6 +40,13 @@ def test_without_spaces_there_is_no_nearness() -> None:
     assert nearness([], np.array([0, -1]), np.array([3])).shape == (2, 0)
 
 
+def test_no_candidates_have_no_nearness_in_as_many_columns() -> None:
+    for liked in (np.array([0, 2]), np.array([], np.int64)):
+        found = nearness([np.eye(3, dtype=np.float32)] * 2, np.array([], np.int64), liked)
+
+        assert found.shape == (0, 10)
+
+
 @given(st.lists(st.integers(-1, 6), max_size=12), st.lists(st.integers(-1, 6), min_size=1, max_size=8))
 def test_what_was_had_before_equals_a_plain_walk(history: list[int], rows: list[int]) -> None:
     found = _had(np.array(rows), past(*history))

@@ -40,6 +40,18 @@ def test_newer_counts_more_dislikes_count_against_and_unknown_items_not_at_all()
     assert weights.tolist() == pytest.approx([1 / 8, AGAINST_WEIGHT / 4, 0.0, 1.0])
 
 
+def test_weights_are_worked_out_once_of_a_history_and_nobody_can_change_them() -> None:
+    past = history([(0, "view"), (1, "view")])
+
+    once = history_weights(past, 0.1)
+
+    assert history_weights(past, 0.1) is once
+    assert history_weights(past, 0.2)[0] < once[0]
+    assert history_weights(past.place(np.array([-1, 1])), 0.1).tolist() == [0.0, 1.0]  # other rows, other weights
+    with pytest.raises(ValueError, match=r"^assignment destination is read-only$"):
+        once[0] = 2.0
+
+
 def test_a_basket_is_one_step_back_however_large() -> None:
     times = [1.0, 2.0, 2.0, 2.0, 5.0, 5.0]
     past = History.of([Event("", str(row), time) for row, time in enumerate(times)]).place(np.arange(6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,14 @@ def best_slate(scores: Floats, k: int, request: Request, item_ids: Ids) -> Slate
     """A source's answer from its (M,) scores of the whole catalogue: the best that the request may be shown."""
     rows = top_rows(scores, k, request.excluded)
     return Slate(item_ids[rows], scores[rows], {"row": rows})
+
+
+@lru_cache(64)
+def falling(n: int) -> Floats:
+    """From 1 to 0 in equal steps, (N,): scores of what is in an order already. Not to be changed."""
+    scores = np.linspace(1.0, 0.0, n, dtype=np.float32)
+    scores.setflags(write=False)
+    return scores
 
 
 def at_rows(scores: Floats, rows: Rows) -> Floats:
@@ -119,4 +128,5 @@ def with_best_moved(slate: Slate, moved: Floats) -> Slate:
         with np.errstate(invalid="ignore"):  # of what has no score there is none
             behind = np.nan_to_num(rest - rest[0], nan=-FARTHEST)
         rest = moved.min() - 1 + np.minimum.accumulate(np.clip(behind, -FARTHEST, 0.0))
-    return slate.score(np.concatenate([moved, rest]))
+        moved = np.concatenate([moved, rest])
+    return slate.score(moved)

@@ -23,6 +23,7 @@ from tailwise.config import PipelineConfig
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import NO_CONTEXTS, Contexts
 from tailwise.data.interactions import Interactions
+from tailwise.data.scores import falling
 from tailwise.errors import RequestError
 from tailwise.pipeline.asking import Answer, Watch, check_request, event_of, request_of
 from tailwise.pipeline.binding import SIGNALS, Bound, check_needs, run_stage, timed
@@ -259,7 +260,8 @@ class Engine:
             for item_id in past.item_ids if exclude else ():  # by id: the catalogue need not know what was seen
                 open_items.pop(item_id, None)
             candidates = tuple(open_items)
-        past = past.take(slice(-self.config.max_history, None))
+        if len(past) > self.config.max_history:
+            past = past.take(slice(-self.config.max_history, None))
         return replace(request, history=past, excluded=excluded, candidates=candidates, cache=cache), exclude, stale
 
     def _without(self, spare: frozenset[str]) -> frozenset[str]:
@@ -273,8 +275,7 @@ class Engine:
     def _given(self, request: Request) -> tuple[Slate, list[StageTrace]]:
         """The caller's candidates, in the caller's order."""
         item_ids = ids_of(request.candidates or ())
-        scores = np.linspace(1.0, 0.0, len(item_ids), dtype=np.float32)
-        return Slate(item_ids, scores, {"row": self.catalogue.rows(item_ids)}), []
+        return Slate(item_ids, falling(len(item_ids)), {"row": self.catalogue.rows(item_ids)}), []
 
     def _retrieve(self, request: Request) -> tuple[Slate, list[StageTrace]]:
         """Every source's best, merged; a source that fails is left out, and the trace says so."""
@@ -288,6 +289,6 @@ class Engine:
         rows, scores = reciprocal_rank_fusion(lists)
         if not len(rows):
             rows, order = unasked_order(self.catalogue, request.excluded, LEAST_SHOWN)
-            scores = np.linspace(1.0, 0.0, len(rows), dtype=np.float32)
+            scores = falling(len(rows))
             failed.append(StageTrace(order, 0.0, 0, len(rows), "nothing is known of what is wanted"))
         return Slate(self.catalogue.item_ids[rows], scores, {"row": rows}), failed

@@ -94,10 +94,10 @@ def nearness(spaces: Sequence[Floats], rows: Rows, liked: Rows) -> Floats:
     Returns:
         (N, 5 S) float32, five of each space; zeros without a history, and for unknown items.
     """
-    n, lately = len(rows), liked[-LATELY:]
+    n, width, lately = len(rows), len(spaces) * len(NEAR), liked[-LATELY:]
     out = np.zeros((n, len(spaces), len(NEAR)), np.float32)
     if not len(lately) or not spaces:
-        return out.reshape(n, -1)
+        return out.reshape(n, width)
     cosines = np.empty((len(lately), len(spaces), n), np.float32)  # (≤ 50, S, N): reduced along whole rows
     for place, vectors in enumerate(spaces):
         np.matmul(vectors.take(lately, axis=0), vectors.take(rows, axis=0).T, out=cosines[:, place])
@@ -106,8 +106,10 @@ def nearness(spaces: Sequence[Floats], rows: Rows, liked: Rows) -> Floats:
     kinds = (cosines[-1], of_short, of_all, np.maximum.reduce(cosines), np.maximum.reduce(recent))
     for place, kind in enumerate(kinds):
         out[..., place] = kind.T
-    out[rows < 0] = 0.0
-    return out.reshape(n, -1)
+    unknown = rows < 0
+    if unknown.any():
+        out[unknown] = 0.0
+    return out.reshape(n, width)
 
 
 def _spaces(sources: Sequence[Bound]) -> list[Bound]:
@@ -131,10 +133,11 @@ def _shared(of_rows: Column, of_liked: Column) -> Floats:
         return np.zeros((len(of_rows), 2), np.float32)
     own = of_liked.astype(np.float32)
     lately = own[-RECENT:]
-    taste = np.stack([np.add.reduce(own) / len(own), np.add.reduce(lately) / len(lately)], axis=1)  # (labels, 2)
+    taste = np.empty((own.shape[1], 2), np.float32)  # (labels, 2)
+    for place, part in enumerate((own, lately)):
+        np.divide(np.add.reduce(part), len(part), out=taste[:, place])
     labels = of_rows.astype(np.float32)
-    shared: Floats = (labels @ taste) / np.maximum(np.add.reduce(labels, axis=1, keepdims=True), 1)
-    return shared
+    return np.asarray((labels @ taste) / np.maximum(np.add.reduce(labels, axis=1, keepdims=True), 1), np.float32)
 
 
 def _differs(name: str, rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:

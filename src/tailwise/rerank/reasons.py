@@ -131,21 +131,17 @@ class Reasons:
             name = next((column[place] for column in titles if isinstance(column[place], str) and column[place]), own)
             return {"kind": kind, "item_id": own, "name": name, **more}
 
-        history: list[Reason | None] = [None] * len(top)
-        place_of = np.cumsum(liked) - 1  # from all events to the liked ones
-        for row, event in enumerate(top.columns.get(CARRIED, ())):
-            if event >= 0:
-                history[row] = cited("history", place_of[event])
-        newcomers: list[Reason | None] = [None] * len(top)
-        for row, event in enumerate(top.columns.get(NEWCOMER, ())):
-            if event >= 0:
-                newcomers[row] = cited("new_for", place_of[event])
-        found = [history, newcomers]
+        place_of = (np.cumsum(liked) - 1).tolist()  # from all events to the liked ones
+        found: list[list[Reason | None]] = []
+        for kind, name in (("history", CARRIED), ("new_for", NEWCOMER)):
+            events = top.columns[name].tolist() if name in top.columns else ()
+            if any(event >= 0 for event in events):
+                found.append([cited(kind, place_of[event]) if event >= 0 else None for event in events])
         if self.paths is not None and "row" in top.columns:
             start = max(len(past) - LATELY, 0)
             shared = self.paths.shared(top.columns["row"], past.rows[start:])
             found.append([p and cited("path", start + p[0], relation=p[1], entity=p[2]) for p in shared])
-        similar = [None if place < 0 else cited("similar", place) for place in self._nearest(top, past, facts)]
+        similar = [None if place < 0 else cited("similar", place) for place in self._nearest(top, past, facts).tolist()]
         return [*found, similar, self._shared(top, facts)]
 
     def _nearest(self, top: Slate, past: History, facts: Mapping[str, Column]) -> Rows:
@@ -192,13 +188,14 @@ def _asked(request: Request, top: Slate, similar: float) -> list[Reason | None]:
 
 
 def _rules(top: Slate) -> list[Reason | None]:
-    fired = top.columns.get("fired", [()] * len(top))
+    fired = top.columns["fired"] if "fired" in top.columns else [()] * len(top)
     return [{"kind": "rule", "rules": list(names)} if names else None for names in fired]
 
 
 def _new(top: Slate) -> list[Reason | None]:
     """That nobody has had a newcomer, where nothing of the person's history speaks for it."""
-    return [{"kind": "new"} if event == -1 else None for event in top.columns.get(NEWCOMER, [None] * len(top))]
+    events = top.columns[NEWCOMER].tolist() if NEWCOMER in top.columns else [None] * len(top)
+    return [{"kind": "new"} if event == -1 else None for event in events]
 
 
 def _popular(top: Slate) -> list[Reason | None]:

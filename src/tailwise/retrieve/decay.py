@@ -27,9 +27,13 @@ def history_weights(past: History, decay: float) -> Floats:
     How much each event of a history counts, (H,).
 
     What is newest counts 1, each moment before it ``exp(-decay)`` of the next; dislikes count ``AGAINST_WEIGHT`` of
-    that; events of unknown items count 0.
+    that; events of unknown items count 0. Worked out once for a history, since sources share decays: not to be changed.
     """
-    return np.asarray(undecayed(past) * np.exp(-decay * past.moments_ago), np.float32)
+    found = past.fading.get(decay)
+    if found is None:
+        found = past.fading[decay] = np.asarray(undecayed(past) * np.exp(-decay * past.moments_ago), np.float32)
+        found.setflags(write=False)
+    return found
 
 
 def undecayed(past: History) -> NDArray[np.float64]:
@@ -55,7 +59,7 @@ def weights_without(past: History, decay: float, rows: Rows) -> tuple[Floats, Fl
     if len(past.newest) == len(past) == past.moments_ago[0] + 1:  # each item once, and one at a time: the usual case
         gone = past.rows == rows[:, None]  # (S, H)
         more = np.where(gone.any(axis=1), np.exp(decay), 1.0).astype(np.float32)
-        before = gone[:, ::-1].cumsum(axis=1)[:, ::-1] - gone
+        before = np.arange(len(past)) < gone.argmax(axis=1)[:, None]  # the first place where it is nowhere: none
         counts = history_weights(past, decay) * np.where(before, more[:, None], np.float32(1.0))
         return np.asarray(counts * ~gone, np.float32), more
     kept = past.rows != rows[:, None]  # (S, H)

@@ -90,9 +90,8 @@ class Als:
     def person(self, request: Request) -> Floats:
         """The least-squares vector of who asks given the items', (D,)."""
         past = request.past
-        last, left, counted = self._system(past, history_weights(past, self.config.decay or 0.0)[None])
-        right = counted[0] @ self.items.take(past.rows[last], axis=0)
-        return np.asarray(np.linalg.solve(left[0], right), np.float32)
+        items, left, counted = self._system(past, history_weights(past, self.config.decay or 0.0)[None])
+        return np.asarray(np.linalg.solve(left[0], counted[0] @ items), np.float32)
 
     def by_decay(self, past: History) -> Floats:
         """Scores of all items under each of ``DECAYS``, (S, M)."""
@@ -107,23 +106,23 @@ class Als:
 
         Cost: O(S (H D² + D³)).
         """
-        last, left, counted = self._system(past, weights)
-        right = counted @ self.items[past.rows[last]]  # (S, D)
+        items, left, counted = self._system(past, weights)
+        right = counted @ items  # (S, D)
         return np.asarray(np.linalg.solve(left, right[:, :, None])[:, :, 0], np.float32)
 
-    def _system(self, past: History, weights: Floats) -> tuple[Rows, Floats, Floats]:
+    def _system(self, past: History, weights: Floats) -> tuple[Floats, Floats, Floats]:
         """
         What folding in solves under each of S weightings.
 
         Returns:
-            (L,) the last event of each known item, the left sides (S, D, D), and how much of its item's vector each of
-            these events adds to the right ones, (S, L).
+            (L, D) the known items' vectors, each once, as in ``past.newest``; the left sides (S, D, D); and how much of
+            each vector its item's last event adds to the right ones, (S, L).
         """
         last = past.newest
         items, weights = self.items.take(past.rows[last], axis=0), weights[:, last]
         sure = self.config.confidence * np.abs(weights)  # (S, L)
         left = np.array([self._gram + (items * (own - 1.0)[:, None]).T @ items for own in sure])
-        return last, left, np.asarray(sure * (weights > 0), np.float32)
+        return items, left, np.asarray(sure * (weights > 0), np.float32)
 
     def __call__(self, request: Request, k: int) -> Slate:
         return best_slate(self._all(request), k, request, self._item_ids)
@@ -143,12 +142,12 @@ class Als:
         """
         past = request.past
         weights = history_weights(past, self.config.decay or 0.0)
-        last, left, counted = self._system(past, weights[None])
+        items, left, counted = self._system(past, weights[None])
         parts = np.zeros((len(rows), len(past)), np.float32)
         if counted.any():
-            liked = self.items[past.rows[last]] * counted[0][:, None]  # (L, D)
+            liked = items * counted[0][:, None]  # (L, D)
             own = self.items[rows] @ np.linalg.solve(left[0], liked.T)  # (N, L)
-            parts[:, last] = np.where((rows >= 0)[:, None], own, 0.0)
+            parts[:, past.newest] = np.where((rows >= 0)[:, None], own, 0.0)
         return parts
 
     def _all(self, request: Request) -> Floats:

@@ -89,7 +89,8 @@ class PairWeights:
         events, wanted = self._place[past.rows], self._place[rows]
         if self.columns is None:
             there = (events >= 0) & (wanted >= 0)[:, None]
-            return np.where(there, self.values[events, wanted[:, None]], np.float32(0.0))
+            flat = self.values.take(events * len(self.values) + wanted[:, None], mode="clip")  # half of two indices
+            return np.where(there, flat, np.float32(0.0))
         slot = np.full(len(self.values) + 1, -1, np.int32)
         slot[wanted] = np.arange(len(wanted))
         own = slot[wanted]  # of an item that is wanted twice, one row serves both

@@ -44,6 +44,7 @@ class Monitor:
             "tailwise_stage_seconds", "Time in a step", ["stage"], buckets=MILLISECONDS, registry=self.registry
         )
         self._of_stage: dict[str, Histogram] = {}
+        self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._skipped = Counter(
             "tailwise_stage_skipped", "Steps that did not act, by why", ["stage", "why"], registry=self.registry
         )
@@ -75,8 +76,12 @@ class Monitor:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(method if method in METHODS else "other", route, status).inc()
-        self._seconds.labels(route).observe(seconds)
+        kind = (method if method in METHODS else "other", route, status)
+        known = self._of_route.get(kind)
+        if known is None:  # labels are looked up under a lock; there are as many as routes, methods and statuses
+            known = self._of_route[kind] = self._requests.labels(*kind), self._seconds.labels(route)
+        known[0].inc()
+        known[1].observe(seconds)
 
     def ranked(self, trace: Iterable[StageTrace]) -> None:
         """Count what each step of an answer took."""

@@ -218,7 +218,7 @@ def _context(form: RequestForm, languages: str | None) -> dict[str, Any]:
 def _history(events: Sequence[PastForm]) -> History:
     times: list[Any] = [past.time for past in events]
     try:
-        usual = all(-LATEST < time < LATEST for time in times)
+        usual = min(times, default=0.0) > -LATEST and max(times, default=0.0) < LATEST
     except TypeError:  # some are text
         usual = False
     if not usual:
