@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
@@ -36,6 +38,24 @@ def test_candidates_come_back_ranked_and_only_they(client: TestClient) -> None:
     assert response.json()["request_id"] == "r1"
     assert len(ids(response)) == 5
     assert set(ids(response)) <= set(candidates)
+
+
+def test_an_answer_is_on_its_way_before_notes_are_taken_of_it(app: FastAPI) -> None:
+    noted = lambda: b'tailwise_stage_seconds_count{stage="hydrate"} 1.0' in app.state.context.monitor.text()  # noqa: E731  a word for this test
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "method": "POST"}
+    scope |= {"path": "/v1/rank", "raw_path": b"/v1/rank", "query_string": b"", "root_path": "", "headers": []}
+    when: dict[str, bool] = {}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b'{"candidates": ["i1", "i2"]}', "more_body": False}
+
+    async def send(message: Message) -> None:
+        when[message["type"]] = noted()
+
+    asyncio.run(app(scope, receive, send))
+
+    assert when == {"http.response.start": False, "http.response.body": False}
+    assert noted()
 
 
 def test_recommending_finds_unseen_items(client: TestClient) -> None:

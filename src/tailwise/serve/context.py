@@ -67,8 +67,12 @@ class Context:
         main = self.models.main
         self.gauges.update(main.engine, main.shown)
 
-    def took(self, asked: Request, served: Served, answer: Answer) -> None:
-        """Take note of what an answer of a model cost and showed, and have the shadow give its own."""
+    async def took(self, asked: Request, served: Served, answer: Answer) -> None:
+        """
+        Take note of what an answer of a model cost and showed, and have the shadow give its own.
+
+        It runs when the answer is on its way, and waits for nothing: whoever asks next finds it in the numbers.
+        """
         self.monitor.ranked(answer.trace)
         self.pressure.took(answer.trace)
         served.shown.add(answer.slate.columns["row"])

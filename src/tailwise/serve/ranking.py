@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -104,8 +105,9 @@ async def _answer(request: HttpRequest, form: RequestForm) -> Response:
         answer = await _answered(context, main.engine, asked)
         context.life.failed(served)
         served = main
-    context.took(asked, served, answer)
-    return json_response(wire.encode_answer(served.engine, answer, explain=form.explain))
+    response = json_response(wire.encode_answer(served.engine, answer, explain=form.explain))
+    response.background = BackgroundTask(context.took, asked, served, answer)
+    return response
 
 
 async def _answered(context: Context, engine: Engine, asked: Request) -> Answer:
