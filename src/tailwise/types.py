@@ -98,7 +98,11 @@ class History:
         return both.take(np.argsort(both.times, kind="stable"))
 
     def liked(self) -> Rows:
-        """Rows of known items that the person did something *for*, oldest first, (≤ H,)."""
+        """Rows of known items that the person did something *for*, oldest first, (≤ H,); not to be changed."""
+        return self._liked
+
+    @cached_property
+    def _liked(self) -> Rows:
         return self.rows[self.speaks_for & (self.rows >= 0)]
 
     @cached_property

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailwise.errors import ArtifactError
 from tailwise.fakes import DictFacts
-from tailwise.rank.fusion import Fusion, FusionConfig, standardised
+from tailwise.rank.fusion import Fusion, FusionConfig, standardised, standardised_once
 from tailwise.types import QUERY, Request, Slate, ids_of
 
 NAN, INF = float("nan"), float("inf")
@@ -43,6 +43,18 @@ def test_standardised_equals_plain_sums(items: int, sources: int, data: st.DataO
 @pytest.mark.parametrize("value", [NAN, 5.3, 1e6 + 0.1, -0.007])
 def test_a_source_that_finds_all_alike_stays_out(value: float) -> None:
     assert standardised([np.full(7, value, np.float32)]).tolist() == [[0.0]] * 7
+
+
+def test_the_same_columns_of_a_request_are_standardised_once() -> None:
+    request, first = Request("r", user_id="u"), [np.array([1.0, 2.0], np.float32), np.array([5.0, 3.0], np.float32)]
+
+    found = standardised_once(request, first)
+
+    assert np.array_equal(found, standardised(first))
+    assert standardised_once(request, list(first)) is found
+    for other in ([column.copy() for column in first], first[::-1], first[:1], [first[0] + 1, first[1]]):
+        assert np.array_equal(standardised_once(request, other), standardised(other))
+    assert standardised_once(Request("r2", user_id="u"), first[:1]).shape == (2, 1)
 
 
 def slate(**scores: list[float]) -> Slate:

@@ -18,7 +18,7 @@ import numpy as np
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import NO_CONTEXTS, Contexts
 from tailwise.pipeline.binding import Bound
-from tailwise.rank.fusion import NOTHING, standardised
+from tailwise.rank.fusion import NOTHING, standardised_once
 from tailwise.types import Column, Floats, History, Request, Rows
 
 NEAR = ("to the last", "to the last 5", "to the last 50", "to the nearest", "to the nearest of 10")
@@ -63,7 +63,7 @@ def signals(
     """
     past = request.past
     liked = past.liked()
-    parts = [standardised(scores)] if scores else []
+    parts = [standardised_once(request, scores)] if scores else []
     parts.append(nearness([bound.run.vectors for bound in _spaces(sources)], rows, liked))
     parts.append(_popularity(rows, liked, catalogue))
     parts += [

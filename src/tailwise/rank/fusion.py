@@ -103,9 +103,9 @@ class Fusion:
     def __call__(self, request: Request, slate: Slate) -> Slate:
         if not len(slate):
             return slate
-        columns = np.array([slate.columns[name] for name in self._columns], np.float32)  # (S, N)
-        scores = standardised(columns) @ self.weights_for(request)  # (N,)
-        known: NDArray[np.bool_] = np.logical_or.reduce(np.isfinite(columns))  # (N,)
+        columns = [slate.columns[name] for name in self._columns]
+        scores: Floats = standardised_once(request, columns) @ self.weights_for(request)  # (N,)
+        known: NDArray[np.bool_] = np.logical_or.reduce(np.isfinite(np.array(columns, np.float32)))  # (N,)
         if not known.all() and known.any():
             # Of some items no source knows anything; a source with one item to tell of would call them its equals.
             scores[~known] = scores[known].min() - 1
@@ -128,6 +128,27 @@ def standardised(columns: Sequence[Column] | Floats) -> Floats:
     scale = np.divide(np.float32(1.0), deviation, out=np.zeros_like(deviation), where=deviation > NOTHING)
     scaled: Floats = middle * scale
     return scaled
+
+
+def standardised_once(request: Request, columns: Sequence[Column]) -> Floats:
+    """``standardised``, worked out once for the same columns of a request; not to be changed."""
+    key = _Same(tuple(columns))
+    if key not in request.cache:
+        request.cache[key] = standardised(columns)
+    return request.cache[key]
+
+
+class _Same:
+    """Columns as a key, which is equal to one of the very same columns."""
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        self._columns = columns  # held, so that no other column gets their place in memory
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self._columns)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and tuple(map(id, self._columns)) == tuple(map(id, other._columns))
 
 
 def centred(columns: Sequence[Column] | Floats) -> Floats:

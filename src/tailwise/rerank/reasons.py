@@ -124,12 +124,13 @@ class Reasons:
         own_title = f"title_{language}"
         wanted = frozenset({"vector", "title", own_title, *self._labels}) & self._facts.names
         facts = self._facts.columns(past.item_ids, wanted)
-        titles = [facts[name] for name in (own_title, "title") if name in facts]
+        item_ids = past.item_ids.tolist()
+        names = item_ids
+        for column in (facts[name].tolist() for name in ("title", own_title) if name in facts):
+            names = [own if isinstance(own, str) and own else name for own, name in zip(column, names, strict=True)]
 
         def cited(kind: str, place: int, **more: str) -> Reason:
-            own = past.item_ids[place]
-            name = next((column[place] for column in titles if isinstance(column[place], str) and column[place]), own)
-            return {"kind": kind, "item_id": own, "name": name, **more}
+            return {"kind": kind, "item_id": item_ids[place], "name": names[place], **more}
 
         place_of = (np.cumsum(liked) - 1).tolist()  # from all events to the liked ones
         found: list[list[Reason | None]] = []
