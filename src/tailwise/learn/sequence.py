@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812  what everyone calls it
 from tailwise.data.batch import batches, left_aligned, shared_negatives, windows
 from tailwise.data.interactions import Training
 from tailwise.data.scores import gains
+from tailwise.learn.align import with_alignment
 from tailwise.learn.directions import first_table
 from tailwise.learn.liked import LikedEvents
 from tailwise.learn.loop import side_by_side, train
@@ -70,13 +71,15 @@ def train_sequence(config: SequenceConfig, training: Training) -> tuple[Sequence
         stream += 1  # other batches than the first time
     if not len(events.rows):  # another domain's model is all there is
         return net.eval(), 0
-    with side_by_side(training.threads) as pool:
+    plain, texts = _loss(net, config, events), _texts(config, training)
+    aligned = with_alignment(net, plain, weight=config.align / PARTS, vectors=texts, touched=events.touched)
+    with side_by_side(training.threads) as pool, aligned as loss:
         progress = train(
             net,
             config=how,
             seed=stream,
             batches=_batches(config, events, stream),
-            loss=_loss(net, config, events),
+            loss=loss,
             judge=_judge(net, config, training, events, pool) if len(training.judged()[0]) else None,
             pool=pool,
             folder=None if training.folder is None else training.folder / "sequence",
@@ -116,6 +119,7 @@ def _placement(config: SequenceConfig, training: Training) -> Placement:
 
 
 def _texts(config: SequenceConfig, training: Training) -> Floats:
+    """(M, W) what is known of items' texts; zeros when that is to be ignored."""
     vectors = training.catalogue.vectors
     return vectors if config.text else np.zeros_like(vectors)
 

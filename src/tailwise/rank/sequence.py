@@ -68,6 +68,9 @@ class SequenceConfig(Closed):
     """Shared by a batch, drawn by popularity to the power of three quarters; for ``gbce`` all are as likely."""
     calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
     """Of ``gbce``: 0 is plain binary cross-entropy, 1 gives scores that are probabilities."""
+    align: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a loss, while it learns alone, by which each item's vector and its text find each other among those of
+    other items (symmetric InfoNCE); 0: none."""
     finish: Annotated[float, Field(ge=0)] = 0.4
     """After the best epoch is known, training goes on with the held-out events for this share of the epochs."""
     judged_people: Annotated[int, Field(ge=1)] = 2_000
