@@ -108,7 +108,8 @@ def _nearest(texts: Floats, table: Floats) -> nn.Linear:
     """The linear map from (S, W) texts that comes nearest to (S, D) rows, by least squares."""
     # numpy's, because torch's answer differs in the last bits with where in memory its arrays lie.
     nearest = np.linalg.lstsq(texts.T @ texts, texts.T @ table, rcond=None)[0]  # (W, D)
-    guest = nn.Linear(*nearest.shape, bias=False, device="meta").to_empty(device="cpu")  # draws nothing
+    width, dim = nearest.shape
+    guest = nn.Linear(width, dim, bias=False, device="meta").to_empty(device="cpu")  # so that nothing is drawn
     with torch.no_grad():
         guest.weight.copy_(torch.from_numpy(nearest.T))
     return guest

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import batches, left_aligned, shared_negatives, windows
+from tailwise.data.catalogue import tail_of
 from tailwise.data.interactions import Training
 from tailwise.data.scores import gains
 from tailwise.learn.align import with_alignment
@@ -23,6 +24,7 @@ from tailwise.learn.directions import first_table
 from tailwise.learn.liked import LikedEvents
 from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.losses import LOSSES, Contest, gbce_beta, softmax_loss
+from tailwise.learn.neighbours import Neighbours
 from tailwise.learn.optimise import fast_bfloat16
 from tailwise.learn.semantics import Origin, Placement, StandIns
 from tailwise.learn.sizes import settled
@@ -71,14 +73,16 @@ def train_sequence(config: SequenceConfig, training: Training) -> tuple[Sequence
         stream += 1  # other batches than the first time
     if not len(events.rows):  # another domain's model is all there is
         return net.eval(), 0
-    plain, texts = _loss(net, config, events), _texts(config, training)
+    near = _neighbours(net, config, training, events, stream)
+    plain, batches_of = _loss(net, config, events, near), _batches(config, events, stream)
+    texts = _texts(config, training)
     aligned = with_alignment(net, plain, weight=config.align / PARTS, vectors=texts, touched=events.touched)
     with side_by_side(training.threads) as pool, aligned as loss:
         progress = train(
             net,
             config=how,
             seed=stream,
-            batches=_batches(config, events, stream),
+            batches=batches_of if near is None else near.before(batches_of),
             loss=loss,
             judge=_judge(net, config, training, events, pool) if len(training.judged()[0]) else None,
             pool=pool,
@@ -183,7 +187,20 @@ def _power(config: SequenceConfig) -> float:
     return 0.0 if config.loss == "gbce" else 0.75
 
 
-def _loss(net: SequenceNet, config: SequenceConfig, events: LikedEvents) -> Callable[[_Part, torch.Generator], Tensor]:
+def _neighbours(
+    net: SequenceNet, config: SequenceConfig, training: Training, events: LikedEvents, stream: int
+) -> Neighbours | None:
+    """Whose targets teach tail items too; None: nobody's."""
+    if not config.self_distil:
+        return None
+    tail = tail_of(events.counts, training.catalogue.tail_cut)
+    length = config.shape.max_length
+    return Neighbours(net, events, share=config.self_distil, tail=tail, length=length, seed=stream)
+
+
+def _loss(
+    net: SequenceNet, config: SequenceConfig, events: LikedEvents, near: Neighbours | None = None
+) -> Callable[[_Part, torch.Generator], Tensor]:
     """
     What a part costs: full softmax in a small catalogue, shared negatives in a large one.
 
@@ -201,6 +218,8 @@ def _loss(net: SequenceNet, config: SequenceConfig, events: LikedEvents) -> Call
         real = mask[:, 1:] & events.teaches[places[:, 1:]]  # padding never teaches
         hidden = events.read(net, places[:, :-1], noise)[torch.from_numpy(real)].repeat(events.draws, 1)
         targets = events.wanted(places[:, 1:][real], noise)
+        if near is not None:
+            targets = near.taught(hidden, targets, places[:, 1:][real], noise)
         table = net.table()
         if part.drawn is None:
             if not everything:

@@ -71,6 +71,9 @@ class SequenceConfig(Closed):
     align: Annotated[float, Field(ge=0)] = 0.0
     """Weight of a loss, while it learns alone, by which each item's vector and its text find each other among those of
     other items (symmetric InfoNCE); 0: none."""
+    self_distil: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the long tail's moments that teach, instead of the item that followed, a tail item that followed the
+    like moment of another person, as the network itself finds it while it learns; 0: none."""
     finish: Annotated[float, Field(ge=0)] = 0.4
     """After the best epoch is known, training goes on with the held-out events for this share of the epochs."""
     judged_people: Annotated[int, Field(ge=1)] = 2_000
