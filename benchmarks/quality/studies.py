@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from quality.measure import K, Result
 from quality.ours import NAME, WHOLE, Variant, answers, asked, fitted, opened, our_results, source_lists, without
 from quality.tasks import Known, Task, catalogue_of
 
 from tailwise import registry
-from tailwise.config import PipelineConfig, Step
+from tailwise.config import PipelineConfig
 from tailwise.data.catalogue import MULTI_VALUED, Catalogue
 from tailwise.data.split import check_leak, split_cold
 from tailwise.evaluate import accuracy
@@ -36,8 +34,8 @@ PARTS = {
     "diversity and exposure": ("mmr", "dpp", "exposure"),
 }
 """What an ablation takes out, by the names of its components; those that the pipeline has not are skipped."""
-SETTINGS = {"alignment": "align", "distillation": "distil"}
-"""Losses that an ablation turns off, by what their settings are called."""
+LOSSES = {"alignment": ("sequence", "align", 0.1), "self-distillation": ("sequence", "self_distil", 0.1)}
+"""What a component may learn from beside the rest: its setting, turned off where it is on and tried where it is off."""
 
 
 @dataclass(frozen=True)
@@ -67,47 +65,19 @@ WITHOUT_TEXT = Variant("without text", WHOLE.config, text=False)
 
 
 def variants(config: PipelineConfig) -> Iterator[Variant]:
-    """The pipeline less one part at a time, as far as it has them."""
+    """The pipeline less one part at a time, as far as it has them, or with one more that it could have."""
     yield WITHOUT_TEXT
     names = {step.name for step in (*config.retrieve, *config.stage)}
     for title, parts in PARTS.items():
         if names & set(parts):
             yield Variant(f"without {title}", without(config, *parts))
-    for title, word in SETTINGS.items():
-        changed = switched_off(config, word)
-        if changed is not None:
-            yield Variant(f"without {title}", changed)
-
-
-def switched_off(config: PipelineConfig, word: str) -> PipelineConfig | None:
-    """The pipeline with every setting whose name has ``word`` in it at 0 or false; None where there is none."""
-    retrieve, stage = ([off(step, word) for step in steps] for steps in (config.retrieve, config.stage))
-    if tuple(retrieve) == config.retrieve and tuple(stage) == config.stage:
-        return None
-    return config.model_copy(update={"retrieve": tuple(retrieve), "stage": tuple(stage)})
-
-
-def off(step: Step, word: str) -> Step:
-    found = zeros(registry.component(step.name).Config, word)
-    return step.model_copy(update={"settings": merged(step.settings, found)}) if found else step
-
-
-def zeros(kind: type[BaseModel], word: str) -> dict[str, Any]:
-    """Settings that turn off what is called ``word``, however deep they lie."""
-    found: dict[str, Any] = {}
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            if inner := zeros(field.annotation, word):
-                found[name] = inner
-        elif word in name and isinstance(field.default, int | float):
-            found[name] = type(field.default)(0)
-    return found
-
-
-def merged(given: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    return given | {
-        name: merged(given.get(name, {}), value) if isinstance(value, dict) else value for name, value in more.items()
-    }
+    for title, (name, setting, weight) in LOSSES.items():
+        own = next((step for step in config.retrieve if step.name == name), None)
+        if own is not None:
+            used = own.settings.get(setting, registry.component(name).Config.model_fields[setting].default)
+            changed = own.model_copy(update={"settings": own.settings | {setting: 0.0 if used else weight}})
+            retrieve = tuple(changed if step is own else step for step in config.retrieve)
+            yield Variant(f"{'without' if used else 'with'} {title}", config.model_copy(update={"retrieve": retrieve}))
 
 
 def ablation(task: Task, seeds: Sequence[int], say: Say, *, every: bool) -> list[Result]:

@@ -10,7 +10,7 @@ import bench_quality
 import pytest
 from quality.ours import WHOLE
 from quality.peers import PEERS
-from quality.studies import switched_off, variants
+from quality.studies import variants
 
 from tailwise.data.load import Dataset, write
 
@@ -57,10 +57,15 @@ def test_every_variant_of_the_ablation_is_another_pipeline() -> None:
     assert all((variant.config, variant.text) != (WHOLE.config, True) for variant in found)
 
 
-def test_a_setting_is_turned_off_however_deep_it_lies() -> None:
-    found = switched_off(WHOLE.config, "dropout")
+def test_a_loss_is_tried_where_it_is_off_and_turned_off_where_it_is_on() -> None:
+    by_name = {variant.name: variant.config for variant in variants(WHOLE.config)}
+    found = by_name["with alignment"]
 
-    assert found is not None
-    sequence = next(step for step in found.retrieve if step.name == "sequence")
-    assert sequence.settings["shape"]["dropout"] == 0
-    assert switched_off(WHOLE.config, "nothing is called so") is None
+    again = {variant.name: variant.config for variant in variants(found)}
+
+    sequence, back = (
+        next(step for step in config.retrieve if step.name == "sequence")
+        for config in (found, again["without alignment"])
+    )
+    assert (sequence.settings["align"], back.settings["align"]) == (0.1, 0.0)
+    assert "with self-distillation" in again

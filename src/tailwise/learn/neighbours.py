@@ -21,11 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import left_aligned, windows
+from tailwise.data.catalogue import tail_of
+from tailwise.data.interactions import Training
 from tailwise.learn.liked import LikedEvents
 from tailwise.nets.sequence import SequenceNet
+from tailwise.rank.sequence import SequenceConfig
 from tailwise.types import Rows
 
-__all__ = ["Bank", "Neighbours"]
+__all__ = ["Bank", "Neighbours", "neighbours_of"]
 
 MOMENTS = 4_096
 """In the bank at most, drawn anew every epoch."""
@@ -137,3 +140,13 @@ class Neighbours:
         people = torch.from_numpy(self._person[places]).repeat(self._events.draws)[at]
         found = self.bank.draw(hidden.detach()[at], people, noise)
         return targets.index_put((at,), torch.where(found < 0, targets[at], found))
+
+
+def neighbours_of(
+    net: SequenceNet, config: SequenceConfig, training: Training, events: LikedEvents, seed: int
+) -> Neighbours | None:
+    """As the settings say, with the tail that the catalogue has by the events that are learned from; None: nobody."""
+    if not config.self_distil:
+        return None
+    tail = tail_of(events.counts, training.catalogue.tail_cut)
+    return Neighbours(net, events, share=config.self_distil, tail=tail, length=config.shape.max_length, seed=seed)

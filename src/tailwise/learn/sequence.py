@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import batches, left_aligned, shared_negatives, windows
-from tailwise.data.catalogue import tail_of
 from tailwise.data.interactions import Training
 from tailwise.data.scores import gains
 from tailwise.learn.align import with_alignment
@@ -24,7 +23,7 @@ from tailwise.learn.directions import first_table
 from tailwise.learn.liked import LikedEvents
 from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.losses import LOSSES, Contest, gbce_beta, softmax_loss
-from tailwise.learn.neighbours import Neighbours
+from tailwise.learn.neighbours import Neighbours, neighbours_of
 from tailwise.learn.optimise import fast_bfloat16
 from tailwise.learn.semantics import Origin, Placement, StandIns
 from tailwise.learn.sizes import settled
@@ -73,7 +72,7 @@ def train_sequence(config: SequenceConfig, training: Training) -> tuple[Sequence
         stream += 1  # other batches than the first time
     if not len(events.rows):  # another domain's model is all there is
         return net.eval(), 0
-    near = _neighbours(net, config, training, events, stream)
+    near = neighbours_of(net, config, training, events, stream)
     plain, batches_of = _loss(net, config, events, near), _batches(config, events, stream)
     texts = _texts(config, training)
     aligned = with_alignment(net, plain, weight=config.align / PARTS, vectors=texts, touched=events.touched)
@@ -185,17 +184,6 @@ def _batches(config: SequenceConfig, events: LikedEvents, stream: int) -> Callab
 
 def _power(config: SequenceConfig) -> float:
     return 0.0 if config.loss == "gbce" else 0.75
-
-
-def _neighbours(
-    net: SequenceNet, config: SequenceConfig, training: Training, events: LikedEvents, stream: int
-) -> Neighbours | None:
-    """Whose targets teach tail items too; None: nobody's."""
-    if not config.self_distil:
-        return None
-    tail = tail_of(events.counts, training.catalogue.tail_cut)
-    length = config.shape.max_length
-    return Neighbours(net, events, share=config.self_distil, tail=tail, length=length, seed=stream)
 
 
 def _loss(
