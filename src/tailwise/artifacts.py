@@ -117,13 +117,7 @@ def writing(target: Path, manifest: Mapping[str, Any], *, keep: bool = False) ->
         UnavailableError: The disk is full, read-only or otherwise refuses; the old model stands.
     """
     target = target.resolve()  # what a link points to is replaced, not the link
-    try:
-        _refuse_other(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}{UNFINISHED}", dir=target.parent))
-    except OSError as error:
-        raise UnavailableError(f"cannot write beside {target}: {error.strerror}") from error
+    fresh = _begun(target)
     try:
         yield fresh
         files = {
@@ -144,6 +138,22 @@ def writing(target: Path, manifest: Mapping[str, Any], *, keep: bool = False) ->
         raise UnavailableError(f"{target} was not saved: {why}; the old model, if any, still stands") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_place(target: Path) -> None:
+    """Raise what ``writing`` would, for who works for minutes before it does."""
+    _begun(target.resolve()).rmdir()
+
+
+def _begun(target: Path) -> Path:
+    """A fresh folder beside a place."""
+    try:
+        _refuse_other(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}{UNFINISHED}", dir=target.parent))
+    except OSError as error:
+        raise UnavailableError(f"cannot write beside {target}: {error.strerror}") from error
 
 
 def previous_of(target: Path) -> Path:

@@ -82,6 +82,18 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         ("", "the following arguments are required: COMMAND; see: tailwise --help"),
         ("fit data", "the following arguments are required: --out; see: tailwise fit --help"),
         ("serve m --port eighty", "argument --port: invalid int value: 'eighty'; see: tailwise serve --help"),
+        (
+            "fit d --out m --seed -1",
+            "argument --seed: is -1, but it must be between 0 and 2147483647; see: tailwise fit --help",
+        ),
+        (
+            "evaluate m d --people 0",
+            "argument --people: is 0, but it must be at least 1; see: tailwise evaluate --help",
+        ),
+        (
+            "learn m --follow d --least x",
+            "argument --least: is 'x', but it must be a whole number; see: tailwise learn --help",
+        ),
         ("doctor --deep", "unrecognized arguments: --deep; see: tailwise --help"),
     ],
 )

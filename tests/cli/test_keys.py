@@ -54,6 +54,7 @@ def test_an_ended_key_is_listed_as_over(tmp_path: Path, capsys: pytest.CaptureFi
             "the key: scopes.0 is 'root', but: Input should be 'read', 'write' or 'admin'",
         ),
         (["create", "--days", "0"], "days is 0, but it must be above 0"),
+        (["create", "--days", "nan"], "days is nan, but it must be above 0"),
         (["create", "--burst", "5"], "burst is given without rate; how fast do requests come back? add --rate"),
         (["rotate", "ffffffff", "--hours", "-1"], "hours is -1, but it must be at least 0"),
     ],

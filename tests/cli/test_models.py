@@ -247,6 +247,23 @@ def test_fit_says_which_option_is_wrong(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_fit_says_before_it_learns_that_its_place_is_taken(
+    shop: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", shop, "--out", shop, "--config", config) == 1
+
+    rule = f"{shop} is there and is no model folder; choose another place, or remove it first"
+    assert capsys.readouterr().err == f"tailwise: {rule}\n"
+
+
+def test_fit_says_before_it_learns_that_it_cannot_write(
+    shop: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", shop, "--out", "/proc/model", "--config", config) == 1
+
+    assert capsys.readouterr().err == "tailwise: cannot write beside /proc/model: No such file or directory\n"
+
+
 def test_fit_refuses_bad_data_before_it_learns_anything(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

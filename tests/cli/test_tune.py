@@ -122,6 +122,7 @@ def test_ctrl_c_leaves_the_best_so_far_and_no_process(running: subprocess.Popen[
     [
         (("--trials", 0), "trials is 0, but it must be at least 1"),
         (("--trials", 1, "--jobs", 0), "jobs is 0, but it must be at least 1"),
+        (("--trials", 1, "--timeout", -5), "timeout is -5, but it must be above 0 seconds"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused(

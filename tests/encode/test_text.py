@@ -162,5 +162,5 @@ def test_items_without_text_columns_have_empty_texts() -> None:
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"^encode\.columns names plot, but the items have: item_id$"):
+    with pytest.raises(ConfigError, match=r"^columns names 'plot', but the items have: item_id$"):
         item_texts(pl.DataFrame({"item_id": ["1"]}), ["plot"])

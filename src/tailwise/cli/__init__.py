@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from tailwise.cli.options import changing_options, operating_options, seed_option, whole
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ONE_THREAD = frozenset({"serve", "rank"})
 """Verbs whose work is many small products: a second thread would only wait."""
@@ -91,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=8000, help="of the page (default: 8000)")
     demo.add_argument("--no-serve", action="store_true", help="stop after the report")
     demo.add_argument("--out", type=Path, default=Path("tailwise-demo"), help="folder for data, model and report")
-    demo.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+    seed_option(demo)
 
     data = _verb(
         verbs, "data", "get a public data set, or hide who is in one", "tailwise data get ml-100k data/ml-100k"
@@ -111,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--start", metavar="MODEL", type=Path, help="another domain's model to start from; events or none")
     fit.add_argument("--until", metavar="TIME", help="use events before this: seconds since epoch, or ISO 8601")
     fit.add_argument("--holdout", choices=["last"], help="leave each person's last event out, to evaluate on it")
-    fit.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+    seed_option(fit)
 
     rank = _verb(verbs, "rank", "answer requests in bulk", "tailwise rank models/shop --requests r.jsonl --out a.jsonl")
     rank.add_argument("model", metavar="MODEL", type=Path, help="model folder")
@@ -140,8 +142,8 @@ def parser() -> argparse.ArgumentParser:
         "--at", metavar="TIME", help="cut of the time split (default: the model's, or 80 %% of events)"
     )
     evaluate.add_argument("--out", metavar="REPORT_DIR", type=Path, help="write JSON, Markdown and HTML there")
-    evaluate.add_argument("--people", type=int, metavar="N", help="judge at most N people, drawn by the seed")
-    evaluate.add_argument("--seed", type=int, default=0, help="of baselines and draws (default: 0)")
+    evaluate.add_argument("--people", type=whole(1), metavar="N", help="judge at most N people, drawn by the seed")
+    seed_option(evaluate, "of baselines and draws")
 
     compare = _verb(verbs, "compare", "paired tests between reports", "tailwise compare reports/a reports/b")
     compare.add_argument(
@@ -174,8 +176,8 @@ def _choosing(verbs: argparse._SubParsersAction[_Parser]) -> None:
         help="the last event of each fold's people; stretches of time; events by chance (default: people)",
     )
     folds.add_argument("--out", metavar="REPORT_DIR", type=Path, help="write JSON and Markdown there")
-    folds.add_argument("--people", type=int, metavar="N", help="judge at most N people a fold, drawn by the seed")
-    folds.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+    folds.add_argument("--people", type=whole(1), metavar="N", help="judge at most N people a fold, drawn by the seed")
+    seed_option(folds)
 
     tune = _verb(verbs, "tune", "search settings", "tailwise tune data/shop --config shop.toml --trials 40 --jobs 2")
     tune.add_argument("folder", metavar="DIR", type=Path, help="data folder")
@@ -186,7 +188,7 @@ def _choosing(verbs: argparse._SubParsersAction[_Parser]) -> None:
     tune.add_argument(
         "--out", metavar="BEST.toml", type=Path, help="best pipeline; trials beside it (default: FILE-tuned.toml)"
     )
-    tune.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+    seed_option(tune)
 
 
 def _serving(verbs: argparse._SubParsersAction[_Parser]) -> None:
@@ -194,8 +196,6 @@ def _serving(verbs: argparse._SubParsersAction[_Parser]) -> None:
     from tailwise.cli.learn import learn_verb
 
     learn_verb(verbs, _verb)
-    from tailwise.cli.options import changing_options, operating_options
-
     serve = _verb(verbs, "serve", "the HTTP service and the page", "tailwise serve models/shop --port 8000")
     serve.add_argument("model", metavar="MODEL", type=Path, nargs="?", help="model folder")
     serve.add_argument("--port", type=int, default=8000, help="default: 8000")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tailwise.cli.options import seed_option
 from tailwise.cli.progress import Progress, say
 from tailwise.errors import ConfigError, UnavailableError
 
@@ -25,7 +26,7 @@ def reading_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> N
     learn.add_argument(
         "--catalogue", metavar="DIR", type=Path, help="data folder: its names are found, its people teach"
     )
-    learn.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+    seed_option(learn)
 
     tell = verb(verbs, "classify", "tell what texts say", "tailwise classify models/t --texts r.jsonl --out told.jsonl")
     tell.add_argument("model", metavar="MODEL", type=Path, help="folder that fit-classifier wrote")

@@ -49,7 +49,7 @@ def keep_keys(options: argparse.Namespace) -> int:
 
 def _chosen(options: argparse.Namespace, now: float) -> dict[str, object]:
     """The fields of a new key as the options say."""
-    if options.days is not None and options.days <= 0:
+    if options.days is not None and not options.days > 0:  # NaN is no time either
         raise ConfigError(f"days is {options.days:g}, but it must be above 0")
     if options.burst is not None and options.rate is None:
         raise ConfigError("burst is given without rate; how fast do requests come back? add --rate")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tailwise.cli.options import seed_option, whole
 from tailwise.cli.progress import say
 from tailwise.errors import ConfigError
 
@@ -23,11 +24,11 @@ def learn_verb(verbs: Any, verb: Callable[[Any, str, str, str], argparse.Argumen
         "--follow", metavar="LOG_DIR", type=Path, required=True, help="of tailwise serve --log, or a data folder"
     )
     learn.add_argument("--every", metavar="S", type=float, default=60.0, help="seconds between looks (default: 60)")
-    learn.add_argument("--least", metavar="N", type=int, default=200, help="new events of a round (default: 200)")
+    learn.add_argument("--least", metavar="N", type=whole(1), default=200, help="new events of a round (default: 200)")
     learn.add_argument("--once", action="store_true", help="look once, and end")
     learn.add_argument("--out", metavar="MODEL", type=Path, help="where generations go (default: in MODEL's place)")
     learn.add_argument("--state", metavar="URL", help="of the service: who was erased there is forgotten here too")
-    learn.add_argument("--seed", type=int, default=0, help="of everything that draws (default: 0)")
+    seed_option(learn)
 
 
 def learn_on(options: argparse.Namespace) -> int:

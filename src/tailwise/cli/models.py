@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def fit_model(options: argparse.Namespace) -> int:
     """Fit and save."""
+    from tailwise import artifacts
     from tailwise.config import PipelineConfig
     from tailwise.data.load import load
     from tailwise.learn.fit import fit
@@ -31,6 +32,7 @@ def fit_model(options: argparse.Namespace) -> int:
     until = None if options.until is None else seconds(options.until)
     checkpoints = options.out.with_name(f".{options.out.name}.checkpoints")
     config = PipelineConfig() if options.config is None else PipelineConfig.read(options.config)
+    artifacts.check_place(options.out)  # a fit takes minutes; what stands in its way is said before
     data = load(options.folder, without_events=True)
     with Progress() as progress, tracked(config.track, data.name, progress) as run:
         engine = fit(

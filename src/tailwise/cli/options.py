@@ -1,9 +1,39 @@
-"""Options of ``tailwise serve``: what those who run the service set, and which models it changes between."""
+"""Options: the numbers that verbs share, and what ``tailwise serve`` is told by those who run it."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+
+MOST_SEED = 2**31 - 1
+"""What every library that draws takes."""
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """
+    The type of an option that is a whole number within bounds; outside them the command was asked wrongly.
+
+    >>> whole(1)("7")
+    7
+    """
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"is {text!r}, but it must be a whole number") from error
+        if number < least or (most is not None and number > most):
+            rule = f"at least {least}" if most is None else f"between {least} and {most}"
+            raise argparse.ArgumentTypeError(f"is {number}, but it must be {rule}")
+        return number
+
+    return read
+
+
+def seed_option(verb: argparse.ArgumentParser, what: str = "of everything that draws") -> None:
+    """What every verb that draws takes."""
+    verb.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help=f"{what} (default: 0)")
 
 
 def operating_options(serve: argparse.ArgumentParser) -> None:

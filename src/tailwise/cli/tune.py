@@ -33,6 +33,8 @@ def tune_pipeline(options: argparse.Namespace) -> int:
     for name in ("trials", "jobs"):
         if getattr(options, name) < 1:
             raise ConfigError(f"{name} is {getattr(options, name)}, but it must be at least 1")
+    if options.timeout is not None and not options.timeout > 0:
+        raise ConfigError(f"timeout is {options.timeout:g}, but it must be above 0 seconds")
     search = _search(options)
     before = found(search)
     left = max(0, options.trials - len(before.trials))

@@ -133,7 +133,7 @@ def item_texts(frame: pl.DataFrame, columns: Sequence[str] = ()) -> list[str]:
     chosen = columns or [name for name in ITEM_COLUMNS if name in frame.columns]
     for name in chosen:
         if name not in frame.columns:
-            raise ConfigError(f"encode.columns names {name}, but the items have: {', '.join(frame.columns)}")
+            raise ConfigError(f"columns names {name!r}, but the items have: {', '.join(frame.columns)}")
     if not chosen:
         return [""] * frame.height
     parts = [_readable(name, frame.schema[name]) for name in chosen]
