@@ -11,8 +11,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tailwise.errors import ArtifactError, ConfigError
-from tailwise.nets.adapting import adapt, after_step, layers_of, learned, load_learned, merged, save_learned, width_of
+from tailwise.errors import ArtifactError, ConfigError, UnavailableError
+from tailwise.nets import language
+from tailwise.nets.adapting import (
+    OWN,
+    adapt,
+    after_step,
+    layers_of,
+    learned,
+    load_learned,
+    merged,
+    save_learned,
+    width_of,
+)
 from tailwise.nets.language import TextReader, open_backbone, padded
 from tailwise.nets.settings_language import Tuning
 
@@ -51,6 +62,23 @@ def test_before_it_learned_a_model_says_what_it_said(tiny_backbone: Path, method
     torch.testing.assert_close(
         said(TextReader(reader(tiny_backbone, method).model, "mean")), said(TextReader(plain, "mean"))
     )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_peft_is_asked_for_by_the_methods_that_need_it(
+    tiny_backbone: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = language.util.find_spec
+    monkeypatch.setattr(language.util, "find_spec", lambda name: None if name == "peft" else there(name))
+
+    if method in OWN:
+        reader(tiny_backbone, method)
+    else:
+        with pytest.raises(
+            UnavailableError,
+            match=r"^fine-tuning a language model needs peft: pip install 'tailwise\[finetune\]'$",
+        ):
+            reader(tiny_backbone, method)
 
 
 @pytest.mark.parametrize("method", METHODS)

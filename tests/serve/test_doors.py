@@ -132,9 +132,6 @@ def test_what_must_not_be_started_is_refused(tmp_path: Path, certificate: tuple[
     create_key(tmp_path / "keys.toml", now=time.time(), scopes=("read",))
     with pytest.raises(ConfigError, match=r"^tenants are told apart by their keys: give --keys FILE or --jwt FILE$"):
         check_doors(Service(model=tmp_path, tenants=tmp_path))
-    message = r"^workers is 2, but tenants are served by one process; start several$"
-    with pytest.raises(ConfigError, match=message):
-        check_doors(Service(model=tmp_path, tenants=tmp_path, keys=tmp_path / "keys.toml", workers=2))
     message = r"^pseudonymise does not reach what ingest reads; send those events to POST /v1/events instead$"
     with pytest.raises(ConfigError, match=message):
         check_doors(Service(model=tmp_path, pseudonymise=tmp_path / "secret", ingest="redis://127.0.0.1:1/0"))

@@ -1,10 +1,14 @@
 import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from tailwise.pipeline.binding import Bound
 from tailwise.retrieve.popular import Popular
 from tailwise.serve.auth import SCOPES
 from tailwise.serve.keys import create_key
-from tailwise.serve.running import load
+from tailwise.serve.running import bind, load
 from tailwise.serve.service import Service
 
 NAMES = ("library", "shop")
@@ -219,3 +223,52 @@ def test_a_service_is_ready_when_all_its_tenants_are(house: House, tmp_path: Pat
 
     assert answer.status_code == 503
     assert answer.json()["detail"] == "the model or the state of a tenant does not answer; the service's log says which"
+
+
+@contextmanager
+def workers(folder: Path) -> Iterator[str]:
+    """A service of two workers for every tenant in ``folder``, in processes of their own; its address."""
+    with bind("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    settings = f"model=folder, tenants=folder, keys=folder / 'keys.toml', port={port}, workers=2"
+    code = f"from pathlib import Path; folder = Path({str(folder)!r}); serve(Service({settings}))"
+    imports = "from tailwise.serve.running import serve; from tailwise.serve.service import Service; "
+    with subprocess.Popen([sys.executable, "-c", imports + code], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        try:
+            line = started.stdout.readline()
+            assert line.startswith(f"serving {folder} on "), line
+            yield line.split()[3]
+        finally:
+            started.terminate()
+
+
+def test_workers_serve_every_tenant_and_numbers_stay_apart(house: House, tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text((house.folder / "keys.toml").read_text())
+    for tenant in NAMES:
+        (tmp_path / tenant).symlink_to(house.folder / tenant)
+    with workers(tmp_path) as address:
+        transport = httpx.HTTPTransport(retries=9)  # until the workers listen: waits 0, 0.5, 1, 2, … seconds
+
+        def ask(tenant: str, method: str, path: str, **body: Any) -> httpx.Response:
+            # Each request is a connection of its own, so that any of the workers may get it.
+            headers = {"X-API-Key": house.keys[tenant], "Connection": "close"}
+            return client.request(method, path, headers=headers, **body)
+
+        with httpx.Client(transport=transport, base_url=address, timeout=60) as client:
+            for number in range(7):
+                ask("shop", "POST", "/v1/events", json={"user_id": "both", "item_id": f"shop-i{number}"})
+            ask("library", "POST", "/v1/events", json={"user_id": "both", "item_id": "library-i1"})
+            seen = {tenant: ask(tenant, "GET", "/v1/users/both").json()["total"] for tenant in NAMES}
+            models = {tenant: ask(tenant, "GET", "/v1/model").json()["version"] for tenant in NAMES}
+            own = {tenant: ask(tenant, "GET", "/metrics").text for tenant in NAMES}
+            every = ask("operator", "GET", "/metrics").text
+
+    assert seen == {"shop": 7, "library": 1}
+    assert models == {"shop": "shop0001", "library": "library0001"}
+    assert "tailwise_events_total 7.0\n" in own["shop"]
+    assert "tailwise_events_total 1.0\n" in own["library"]
+    assert not [tenant for tenant in NAMES for other in NAMES if other != tenant and other in own[tenant]]
+    assert 'tailwise_events_total{tenant="shop"} 7.0\n' in every
+    assert 'tailwise_events_total{tenant="library"} 1.0\n' in every
+    assert every.count("# TYPE tailwise_events_total counter") == 1

@@ -23,6 +23,8 @@ from tailwise.nets.settings_language import Tuning
 
 START = 0.02
 """Spread of fresh weights."""
+OWN = frozenset({"frozen", "full", "top_layers", "adapter"})
+"""Methods that need no ``peft``."""
 
 
 class Bottleneck(nn.Module):
@@ -60,13 +62,13 @@ def adapt(model: nn.Module, config: Tuning, *, seed: int = 0, steps: int = 1000)
         those of ``prefix`` and ``prompt`` differ from the start, for there is something before the text.
 
     Raises:
-        UnavailableError: ``peft`` is missing.
+        UnavailableError: ``peft`` is missing, and the method needs it.
         ConfigError: The model has no layers to name, no linear part of that name, or takes no prefix.
 
     Source: Hu et al., ICLR 2022, arXiv 2106.09685 (LoRA); Zhang et al., ICLR 2023, arXiv 2303.10512 (AdaLoRA); Li &
     Liang, ACL 2021, arXiv 2101.00190 (prefix); Lester et al., EMNLP 2021, arXiv 2104.08691 (prompt).
     """
-    need_finetuning()
+    need_finetuning(*(() if config.method in OWN else ("peft",)))
     for parameter in model.parameters():
         parameter.requires_grad_(config.method == "full")
     with torch.random.fork_rng(devices=[]):
@@ -77,7 +79,7 @@ def adapt(model: nn.Module, config: Tuning, *, seed: int = 0, steps: int = 1000)
                     parameter.requires_grad_(True)  # noqa: FBT003  torch's own signature
         elif config.method == "adapter":
             _add_bottlenecks(model, config.rank)
-        elif config.method not in ("full", "frozen"):
+        elif config.method not in OWN:
             model = _with_peft(model, config, steps)
     if config.checkpointing:
         _checkpoint(model)

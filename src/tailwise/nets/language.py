@@ -83,14 +83,14 @@ def prepare_for_short(model: Any) -> None:
         model.set_attn_implementation("eager")
 
 
-def need_finetuning() -> None:
+def need_finetuning(*more: str) -> None:
     """
-    See that what fine-tunes is installed.
+    See that what fine-tunes is installed: ``transformers``, and ``more`` packages that the work at hand imports.
 
     Raises:
         UnavailableError: A package is missing.
     """
-    missing = [package for package in ("transformers", "peft") if util.find_spec(package) is None]
+    missing = [package for package in ("transformers", *more) if util.find_spec(package) is None]
     if missing:
         raise UnavailableError(f"fine-tuning a language model needs {missing[0]}: {HINT}")
 

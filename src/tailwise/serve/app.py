@@ -88,14 +88,14 @@ def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
     store = engine.store  # nothing here holds the engine: another one may take its place
     feeding = Feeding(store, service)
     pressure = Pressure(shed_after_ms=service.shed_after_ms, refuse_after_ms=service.refuse_after_ms)
-    monitor, models = Monitor(), Models(Served.of(engine))
+    monitor, models = Monitor(service.tenant), Models(Served.of(engine))
     tracer = None if service.traces is None else Tracer(service.traces)
     context = app.state.context = Context(
         models,
         monitor,
         service,
         pressure,
-        Gauges(monitor.registry, pressure),
+        Gauges(monitor.registry, pressure, tenant=service.tenant),
         Drain(service.drain_s),
         Life(models, service, monitor),
         tracer,

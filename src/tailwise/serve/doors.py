@@ -46,8 +46,6 @@ def check_doors(service: Service) -> None:
     _check_trials(service)
     _check_tls(service)
     if service.tenants is not None:
-        if service.workers > 1:
-            raise ConfigError(f"workers is {service.workers}, but tenants are served by one process; start several")
         services_of(service)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tailwise.pipeline import Engine
 from tailwise.serve.monitor import Versions
+from tailwise.serve.owned import owned
 from tailwise.serve.pressure import Pressure
 from tailwise.serve.shown import Shown
 
@@ -22,36 +24,41 @@ class Gauges:
     Args:
         registry: Of the monitor.
         pressure: Tells the wait and what was refused.
+        tenant: Whose states these are; "" where the service has one model.
     """
 
-    def __init__(self, registry: CollectorRegistry, pressure: Pressure) -> None:
+    def __init__(self, registry: CollectorRegistry, pressure: Pressure, *, tenant: str = "") -> None:
+        own: dict[str, Any] = {"tenant": tenant, "registry": registry}
         self._pressure = pressure
-        self._lag = Gauge(
-            "tailwise_lag_seconds", "Wait of a request that arrives now", registry=registry, multiprocess_mode="livemax"
+        self._lag = owned(
+            Gauge, "tailwise_lag_seconds", "Wait of a request that arrives now", **own, multiprocess_mode="livemax"
         )
-        self._coverage = Gauge(
+        self._coverage = owned(
+            Gauge,
             "tailwise_shown_coverage",
             "Share of the catalogue that anybody was shown within the last hour or two",
-            registry=registry,
+            **own,
             multiprocess_mode="livemax",
         )
-        self._model = Gauge(
+        self._model = owned(
+            Gauge,
             "tailwise_model_info",
             "The model that answers; always 1",
             ["version"],
-            registry=registry,
+            **own,
             multiprocess_mode="livemax",
         )
-        self._stages = Gauge(
+        self._stages = owned(
+            Gauge,
             "tailwise_stage_count",
             "What a step counts of itself since it began, such as questions to a language model",
             ["stage", "what"],
-            registry=registry,
+            **own,
             multiprocess_mode="sum",
         )
-        self._refused = Counter("tailwise_refused", "Requests refused because too many ask", registry=registry)
-        self._slots = Counter("tailwise_shown_slots", "Places of answers", registry=registry)
-        self._tail = Counter("tailwise_shown_tail_slots", "Places that went to the long tail", registry=registry)
+        self._refused = owned(Counter, "tailwise_refused", "Requests refused because too many ask", **own)
+        self._slots = owned(Counter, "tailwise_shown_slots", "Places of answers", **own)
+        self._tail = owned(Counter, "tailwise_shown_tail_slots", "Places that went to the long tail", **own)
         self._told = [0, 0, 0]
         self._version: str | None = None
         self._versions = Versions(self._model.remove)

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailwise.pipeline import Engine
+from tailwise.serve.owned import SHARED, Together, everything, owned
 from tailwise.types import StageTrace
 
 MILLISECONDS = tuple(ms / 1000 for ms in (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000))
@@ -21,57 +21,59 @@ WHYS = frozenset({"failed", "late", "load", "gate", "budget", "breaker", "busy"}
 """Why a step did not act: the word before the colon of what the trace says."""
 MOST_VERSIONS = 8
 """Models that have numbers of their own at once."""
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Where several workers put their numbers together; ``running`` sets it."""
 
 
 class Monitor:
     """
     Counters of one application. Labels come from tables (routes, methods, steps), so callers cannot add any.
 
+    Args:
+        tenant: Whose numbers these are; "" where the service has one model.
+
     Cost: a few microseconds a request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: str = "") -> None:
+        self._tenant = tenant
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "tailwise_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
+        own: dict[str, Any] = {"tenant": tenant, "registry": self.registry}
+        self._requests = owned(Counter, "tailwise_requests", "Requests answered", ["method", "route", "status"], **own)
+        self._seconds = owned(
+            Histogram, "tailwise_request_seconds", "Time to answer", ["route"], buckets=MILLISECONDS, **own
         )
-        self._seconds = Histogram(
-            "tailwise_request_seconds", "Time to answer", ["route"], buckets=MILLISECONDS, registry=self.registry
-        )
-        self._stages = Histogram(
-            "tailwise_stage_seconds", "Time in a step", ["stage"], buckets=MILLISECONDS, registry=self.registry
+        self._stages = owned(
+            Histogram, "tailwise_stage_seconds", "Time in a step", ["stage"], buckets=MILLISECONDS, **own
         )
         self._of_stage: dict[str, Histogram] = {}
         self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._skipped = Counter(
-            "tailwise_stage_skipped", "Steps that did not act, by why", ["stage", "why"], registry=self.registry
+        self._skipped = owned(
+            Counter, "tailwise_stage_skipped", "Steps that did not act, by why", ["stage", "why"], **own
         )
-        self._events = Counter("tailwise_events", "Events stored", registry=self.registry)
-        self._model_seconds = Histogram(
+        self._events = owned(Counter, "tailwise_events", "Events stored", **own)
+        self._model_seconds = owned(
+            Histogram,
             "tailwise_model_seconds",
             "Time of an answer in the engine, by model",
             ["version"],
             buckets=MILLISECONDS,
-            registry=self.registry,
+            **own,
         )
-        self._model_faults = Counter(
+        self._model_faults = owned(
+            Counter,
             "tailwise_model_faults",
             "Answers that a model failed to give (failed), or gave without a step that failed or was late (step)",
             ["version", "what"],
-            registry=self.registry,
+            **own,
         )
-        self._changes = Counter(
-            "tailwise_model_changes", "What became of models, by what", ["what"], registry=self.registry
-        )
+        self._changes = owned(Counter, "tailwise_model_changes", "What became of models, by what", ["what"], **own)
 
         self._versions = Versions(self._drop)
-        self._phrases = Counter(
+        self._phrases = owned(
+            Counter,
             "tailwise_phrases",
             "Reasons put into words by a language model: said, or why they were not",
             ["outcome"],
-            registry=self.registry,
+            **own,
         )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -131,11 +133,7 @@ class Monitor:
 
     def text(self) -> bytes:
         """Everything in Prometheus' text form; of all workers where they share a folder."""
-        if SHARED not in os.environ:
-            return generate_latest(self.registry)
-        together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # untyped in prometheus_client
-        return generate_latest(together)
+        return generate_latest(Together([everything([self.registry])], self._tenant))
 
 
 class Versions:

@@ -48,7 +48,7 @@ def services_of(service: Service) -> dict[str, Service]:
     found = {}
     for tenant, model in models_of(service.tenants).items():
         state = state_beside(model) if service.state is None else service.state.replace(PLACE, tenant)
-        own = {"log": service.log and service.log / tenant, "ingest": service.ingest}
+        own = {"tenant": tenant, "log": service.log and service.log / tenant, "ingest": service.ingest}
         if service.ingest is not None:
             own["ingest"] = service.ingest.replace(PLACE, tenant)
         found[tenant] = service.model_copy(update={"model": model, "state": state, **own})

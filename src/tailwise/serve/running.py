@@ -21,8 +21,8 @@ from tailwise.serve.doors import check_doors, tls_of
 from tailwise.serve.heap import few_arenas, settle
 from tailwise.serve.logs import configure
 from tailwise.serve.models import unsound
-from tailwise.serve.monitor import SHARED
-from tailwise.serve.places import common_state, state_beside
+from tailwise.serve.owned import SHARED
+from tailwise.serve.places import common_state, services_of, state_beside
 from tailwise.serve.protocol import CarefulProtocol
 from tailwise.serve.service import Service
 from tailwise.serve.tenants import open_tenants
@@ -128,9 +128,10 @@ def from_environment() -> ASGIApp:
 
 
 def _serve_many(service: Service) -> None:
-    """Several processes on one port. Each opens the model and the state, so both are looked at before any starts."""
-    artifacts.check(service.model)
-    open_store(service.state or "").close()
+    """Several processes on one port. Each opens models and states, so all are looked at before any starts."""
+    for own in [service] if service.tenants is None else services_of(service).values():
+        artifacts.check(own.model)
+        open_store(own.state or "").close()
     _announce(service)
     os.environ |= {SERVICE: service.model_dump_json(), **dict.fromkeys(THREADS, str(service.threads))}
     with tempfile.TemporaryDirectory(prefix="tailwise-metrics-") as together:

@@ -32,6 +32,8 @@ class Service(Closed):
     """Of the matrix libraries, for each further process; the first one read its own before it began."""
     tenants: Path | None = None
     """A folder of model folders, one a tenant; None serves the one model."""
+    tenant: str = ""
+    """Whose application this is, where there are several; each gets its own settings."""
     keys: Path | None = None
     """API keys, as ``tailwise keys`` keeps them; None lets everybody in, unless there are tokens."""
     jwt: Path | None = None

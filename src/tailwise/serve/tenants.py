@@ -1,5 +1,5 @@
 """
-Several tenants in one process: a folder of model folders, each with a state of its own.
+Several tenants in one service: a folder of model folders, each with a state of its own.
 
     DIR/shop/          model       DIR/shop.state.sqlite      state
     DIR/library/       model       DIR/library.state.sqlite   state
@@ -7,20 +7,18 @@ Several tenants in one process: a folder of model folders, each with a state of 
     request ─▶ Guard ─▶ Door (key → tenant) ─▶ Front ─▶ the application of that tenant
 
 Each tenant is an application of its own: engine, store, directory, numbers, caches. They share the process and nothing
-else, so that there is nothing to cross. One model for all would tell each tenant's people what the others' like.
+else, so that there is nothing to cross. One model for all would tell each tenant's people what the others' like. Of
+several workers each has all tenants.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+from prometheus_client import generate_latest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +27,7 @@ from tailwise.serve.context import json_response
 from tailwise.serve.doors import porter_of
 from tailwise.serve.guard import Guard
 from tailwise.serve.monitor import MEDIA_TYPE
+from tailwise.serve.owned import everything
 from tailwise.serve.places import services_of
 from tailwise.serve.problems import problem
 from tailwise.serve.service import Service
@@ -106,19 +105,4 @@ class Front:
         """The numbers of all, in Prometheus' text form."""
         for app in self._apps.values():
             app.state.context.pulse()
-        return generate_latest(_All({name: app.state.context.monitor.registry for name, app in self._apps.items()}))
-
-
-class _All(Collector):
-    """What several registries hold, told apart by a label."""
-
-    def __init__(self, registries: Mapping[str, CollectorRegistry]) -> None:
-        self._registries = registries
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for tenant, registry in self._registries.items():
-            for family in registry.collect():
-                known = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-                known.samples += [Sample(s.name, {"tenant": tenant, **s.labels}, *s[2:]) for s in family.samples]
-        yield from families.values()
+        return generate_latest(everything(app.state.context.monitor.registry for app in self._apps.values()))
