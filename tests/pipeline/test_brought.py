@@ -71,6 +71,57 @@ def test_where_the_stage_is_spared_or_fails_nothing_joins(make: Make, spare: fro
     assert answer.slate.item_ids.tolist() == (["c", "d", "e"] if spare else ["e", "c", "d"])
 
 
+class Picky:
+    """A later stage that wants no item of some years."""
+
+    needs = frozenset({"year"})
+    gives: frozenset[str] = frozenset()
+
+    def __init__(self, *years: int) -> None:
+        self.years = years
+
+    def drops(self, request: Request, slate: Slate) -> Any:
+        return np.isin(slate.columns["year"], self.years)
+
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        return slate.take(np.flatnonzero(~self.drops(request, slate)))
+
+
+class OneByOne(Wants):
+    """Brings the best two of f … j that are not excluded, best last."""
+
+    def brings(self, request: Request, slate: Slate) -> Rows:
+        out = np.concatenate([slate.columns["row"], request.excluded])
+        return np.setdiff1d(np.arange(5, 10), out)[::-1][:2]
+
+
+@pytest.mark.parametrize(
+    ("years", "brought"),
+    [((), ["j", "i"]), ((2009,), ["i", "h"]), ((2009, 2007), ["i", "g"]), ((*range(2005, 2010),), [])],
+)
+def test_what_a_later_stage_would_drop_is_replaced(make: Make, years: tuple[int, ...], brought: list[str]) -> None:
+    stages = [
+        (Step(name="short", keep=3), Keep()),
+        (Step(name="wants"), OneByOne()),
+        (Step(name="picky"), Picky(*years)),
+    ]
+    seen = {}
+
+    make(stages=stages).answer(
+        Request("r", user_id="ann"), watch=lambda key, _, slate: seen.setdefault(key, {*slate.item_ids})
+    )
+
+    assert seen["wants"] - seen["short"] == {*brought}
+
+
+def test_an_earlier_stage_has_no_say(make: Make) -> None:
+    stages = [(Step(name="picky"), Picky(2009)), (Step(name="short", keep=3), Keep()), (Step(name="wants"), OneByOne())]
+
+    answer = make(stages=stages).answer(Request("r", user_id="ann"))
+
+    assert {"j", "i"} <= {*answer.slate.item_ids}
+
+
 def test_a_stage_that_brings_nothing_gets_the_slate_itself(make: Make) -> None:
     engine, slate = make(), Slate(ids_of(["a"]), np.ones(1, np.float32), {"row": np.array([0])})
 

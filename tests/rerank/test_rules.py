@@ -114,6 +114,21 @@ def test_a_filter_may_leave_nothing() -> None:
     assert len(stage(Request("r"), slate_of())) == 0
 
 
+@pytest.mark.parametrize(("action", "screen"), [("drop", "family"), ("keep", "family"), ("drop", "night")])
+def test_what_it_says_it_drops_is_what_it_drops(action: str, screen: str) -> None:
+    when = [{"column": "screen", "op": "is", "value": "family"}]
+    stage = open_rules(
+        {"kind": "filter", "action": action, "where": [year("at_least", 1996)], "when": when},
+        {"kind": "pin", "position": 1, "where": [year("at_most", 1960)]},
+    )
+    request, slate = Request("r", context={"screen": screen}), slate_of()
+
+    said = stage.drops(request, slate)
+
+    assert {*slate.item_ids[~said]} == {*names_of(stage(request, slate))}
+    assert said.any() == (screen == "family")
+
+
 def test_a_rule_with_when_waits_for_its_context() -> None:
     when = [{"column": "device", "op": "is", "value": "phone"}]
     stage = open_rules({"kind": "filter", "action": "keep", "where": [year("at_least", 2000)], "when": when})

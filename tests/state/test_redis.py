@@ -192,6 +192,10 @@ def test_a_server_that_lost_everything_goes_on_empty(own_redis: Any) -> None:
             ["may lose the events of the last second when it stops: set appendfsync always"],
         ),
         (
+            ("--appendonly", "yes", "--appendfsync", "no"),
+            ["may lose the events of the last half minute when it stops: set appendfsync always"],
+        ),
+        (
             (
                 "--appendonly",
                 "yes",

@@ -5,11 +5,16 @@ Sources and stages that learned from what people did have nothing to say of such
 made of the others is as it would be without. A stage that has places says which items it wants: its method
 ``brings(request, slate)`` gives rows of the catalogue, best first, none that is there or must not be shown. They get
 what is known of any item, and "not known" in every column that is somebody's opinion.
+
+A later stage that would drop one of them leaves its place empty. So each that drops items by what they are says which,
+by its method ``drops(request, slate)``, and the stage is asked again without those.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,8 +24,19 @@ from tailwise.types import Column, Request, Rows, Slate
 
 log = logging.getLogger(__name__)
 
+ROUNDS = 8
+"""How often a stage is asked again for what later stages would drop; the places are fewer then."""
 
-def with_brought(request: Request, slate: Slate, stage: Bound, catalogue: Catalogue, *, spared: bool = False) -> Slate:
+
+def with_brought(
+    request: Request,
+    slate: Slate,
+    stage: Bound,
+    catalogue: Catalogue,
+    *,
+    stages: Sequence[Bound] = (),
+    spared: bool = False,
+) -> Slate:
     """
     The slate with the items that a stage has places for, behind all others.
 
@@ -31,16 +47,41 @@ def with_brought(request: Request, slate: Slate, stage: Bound, catalogue: Catalo
         slate: As the stage would get it.
         stage: Any; most bring nothing.
         catalogue: Facts about items.
+        stages: Of the pipeline; those behind ``stage`` say what they would drop.
         spared: Whether the stage will not run.
     """
     if spared or not hasattr(stage.run, "brings"):
         return slate
     try:
-        rows = stage.run.brings(request, slate)
+        rows = _welcome(request, slate, stage, stages, catalogue)
     except Exception as error:  # noqa: BLE001  fewer candidates are no reason for no answer
         log.warning("nothing brought by %s: %s: %s", stage.key, type(error).__name__, error)
         return slate
     return joined(slate, rows, catalogue) if len(rows) else slate
+
+
+def _welcome(request: Request, slate: Slate, stage: Bound, stages: Sequence[Bound], catalogue: Catalogue) -> Rows:
+    """What a stage brings and no later one drops, as far as a few questions reach."""
+    later = [bound.run for bound in stages[_after(stage, stages) :] if hasattr(bound.run, "drops")]
+    rows: Rows = stage.run.brings(request, slate)
+    passed: set[int] = set()
+    for _ in range(ROUNDS):
+        asked = np.array([row for row in rows.tolist() if row not in passed], np.int64)
+        if not later or not len(asked):
+            return rows
+        alone = joined(slate.take(slice(0)), asked, catalogue)
+        dropped = np.logical_or.reduce([run.drops(request, alone) for run in later])
+        passed.update(asked[~dropped].tolist())
+        if not dropped.any():
+            return rows
+        request = replace(request, excluded=np.concatenate([request.excluded, asked[dropped]]))
+        rows = stage.run.brings(request, slate)
+    return rows[np.isin(rows, list(passed))]
+
+
+def _after(stage: Bound, stages: Sequence[Bound]) -> int:
+    """The place behind a stage; all of them where it is none of these."""
+    return next((place for place, bound in enumerate(stages, 1) if bound is stage), len(stages))
 
 
 def joined(slate: Slate, rows: Rows, catalogue: Catalogue) -> Slate:

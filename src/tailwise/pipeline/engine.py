@@ -187,7 +187,7 @@ class Engine:
         if watch is not None:
             watch("hydrate", request, slate)
         for bound in self.stages:
-            slate = with_brought(request, slate, bound, self.catalogue, spared=bound.key in spare)
+            slate = with_brought(request, slate, bound, self.catalogue, stages=self.stages, spared=bound.key in spare)
             slate = with_carried(request, slate, bound, self._citing)
             slate = run_stage(bound, request, slate, trace=trace, pool=self._pool, spared=bound.key in spare)
             if watch is not None:

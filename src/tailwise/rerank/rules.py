@@ -7,7 +7,7 @@ Business rules as data: what is filtered, boosted, buried, capped and pinned.
     where = [{ column = "genres", op = "contains", value = "Horror" }]         # items: all conditions must hold
     when = [{ column = "screen", op = "is", value = "family" }]                # the request's context: the same
 
-Filters act first, then boosts and burials together, then caps together, then pins: a pin always wins, and a cap holds
+Filters act first, then boosts and burials together, then caps together, then pins, which always win; a cap holds
 whatever was boosted. ``fired`` names, for each item that is left, the rules that lifted, lowered, passed over or pinned
 it. The column ``item_id`` is always there; others come from the facts.
 """
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, field_validator
 
 from tailwise.config import Closed, settings_of
 from tailwise.errors import ConfigError
 from tailwise.rerank.conditions import Condition, Form, Mask, agrees, form_of, holds, misfit, missing
-from tailwise.types import Column, Facts, Floats, Ids, Request, Rows, Slate
+from tailwise.rerank.orders import boost_order, cap_order, pin_order
+from tailwise.types import Column, Facts, Ids, Request, Rows, Slate
 
 
 class _Rule(Closed):
@@ -131,57 +131,6 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     return settings_of(RulesFile, raw, where=str(path)).rule
 
 
-def boost_order(scores: Floats, lift: NDArray[np.float64]) -> Rows:
-    """(N,) rows after each was lifted by ``lift`` standard deviations; see ``Boost``. Ties keep their order."""
-    known = scores[np.isfinite(scores)].astype(np.float64)
-    merit = np.full(len(scores), known.min(initial=np.inf) if len(known) else 0.0)
-    merit[: len(known)] = np.sort(known)[::-1]  # (N,) of each position; what is not a number counts as the worst
-    spread = merit.std()
-    return np.argsort(-(merit + lift * (spread if spread > 0 else 1.0)), kind="stable")
-
-
-def cap_order(groups: Sequence[Rows], most: Sequence[int], within: Sequence[int]) -> tuple[Rows, list[Mask]]:
-    """
-    Each position goes to the best item whose groups all have room, while there is one.
-
-    Args:
-        groups: Of each cap, (N,) the group of each row, best first; -1 is in none.
-        most: Of each cap, items of one group.
-        within: Of each cap, positions for which it holds.
-
-    Returns:
-        (N,) rows in their new order, and for each cap (N,) which rows it sent below another.
-
-    Cost: O(N) for each cap and position, positions as far as the caps reach.
-    """
-    n = len(groups[0])
-    left, full = np.ones(n, bool), [np.zeros(n, bool) for _ in groups]
-    taken: list[int] = []
-    for position in range(min(max(within), n)):
-        room = left.copy()
-        for blocked, reach in zip(full, within, strict=True):
-            room &= ~blocked | (position >= reach)
-        row = int((room if room.any() else left).argmax())
-        left[row] = False
-        taken.append(row)
-        for cap, (group, limit) in enumerate(zip(groups, most, strict=True)):
-            if group[row] >= 0 and np.count_nonzero(group[taken] == group[row]) >= limit:
-                full[cap] |= group == group[row]
-    passed = left & (np.arange(n) < max(taken, default=0))
-    return np.concatenate([np.array(taken, np.int64), np.flatnonzero(left)]), [passed & blocked for blocked in full]
-
-
-def pin_order(order: Rows, pins: Sequence[tuple[int, Rows]]) -> Rows:
-    """``order`` with some rows at fixed places: (position from 1, rows) in turn; no row is in two pins."""
-    places = np.full(len(order), -1, np.int64)
-    for position, rows in pins:
-        for row in rows:
-            free = np.flatnonzero(places < 0)
-            places[free[min(int(np.searchsorted(free, position - 1)), len(free) - 1)]] = row
-    places[places < 0] = order[~np.isin(order, places)]
-    return places
-
-
 class Rules:
     """Applies rules to slates; without rules it changes nothing."""
 
@@ -213,10 +162,8 @@ class Rules:
 
     def __call__(self, request: Request, slate: Slate) -> Slate:
         """The slate after every rule whose ``when`` holds, with ``fired`` (N,): tuples of names. Scores go along."""
-        live = [rule for rule in self.rules if all(agrees(request.context.get(c.column), c) for c in rule.when)]
-        filters = [self._matching(rule, slate) == (rule.action == "keep") for rule in live if isinstance(rule, Filter)]
-        if filters:
-            slate = slate.take(np.flatnonzero(np.logical_and.reduce(filters)))
+        live = self._live(request)
+        slate = slate.take(np.flatnonzero(~self.drops(request, slate)))
         order, fired = np.arange(len(slate)), np.empty(len(slate), object)
         fired.fill(())
         if not live:
@@ -225,6 +172,16 @@ class Rules:
         order = self._capped([rule for rule in live if isinstance(rule, Cap)], slate, order, fired, request.k)
         order = self._pinned([rule for rule in live if isinstance(rule, Pin)], slate, order, fired)
         return slate.add(fired=fired).take(order)
+
+    def drops(self, request: Request, slate: Slate) -> Mask:
+        """(N,) which rows the filters drop."""
+        filters = [rule for rule in self._live(request) if isinstance(rule, Filter)]
+        gone = [self._matching(rule, slate) == (rule.action == "drop") for rule in filters]
+        mask: Mask = np.logical_or.reduce([np.zeros(len(slate), bool), *gone])
+        return mask
+
+    def _live(self, request: Request) -> list[Rule]:
+        return [rule for rule in self.rules if all(agrees(request.context.get(c.column), c) for c in rule.when)]
 
     def _boosted(self, rules: Sequence[Boost], slate: Slate, order: Rows, fired: Ids) -> Rows:
         lift = np.zeros(len(slate))

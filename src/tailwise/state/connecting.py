@@ -170,11 +170,12 @@ def _short(error: Exception) -> str:
     return str(error).rstrip(".").partition("\n")[0][:120]
 
 
-def durability(client: Redis) -> tuple[list[str], bool]:
+def durability(client: Redis) -> list[str]:
     """
-    What a server may lose, by its settings, and whether a write can be waited for until it is on the disk.
+    What a server may lose, by its settings; one that hides them, as hosted ones do, is said to hide them.
 
-    A server that hides its settings, as hosted ones do, is said to hide them.
+    Nothing but ``appendfsync always`` is trusted: ``WAITAOF`` has answered before the disk had the write (redis/redis
+    pull request 13793; some releases of Redis from 7.4 on, Valkey 9.1).
     """
     from redis import exceptions
 
@@ -183,15 +184,13 @@ def durability(client: Redis) -> tuple[list[str], bool]:
         for name in ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy"):
             found |= client.config_get(name)
     except exceptions.ResponseError:
-        return ["does not show its settings: see with who runs it that appendfsync is always"], False
-    version = tuple(int(part) for part in str(client.info("server")["redis_version"]).split(".")[:2])
-    warnings, wait = [], False
+        return ["does not show its settings: see with who runs it that appendfsync is always"]
+    warnings = []
     if found["appendonly"] != "yes":
         warnings.append("loses events when it stops: set appendonly yes and appendfsync always")
     elif found["appendfsync"] != "always":
-        wait = version >= (7, 2)
-        if not wait:
-            warnings.append("may lose the events of the last second when it stops: set appendfsync always")
+        span = "second" if found["appendfsync"] == "everysec" else "half minute"
+        warnings.append(f"may lose the events of the last {span} when it stops: set appendfsync always")
     if found["maxmemory"] != "0" and found["maxmemory-policy"] != "noeviction":
         warnings.append(f"drops people when it is full ({found['maxmemory-policy']}): set maxmemory-policy noeviction")
-    return warnings, wait
+    return warnings

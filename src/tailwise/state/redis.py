@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from tailwise.errors import UnavailableError
 from tailwise.state import scripts
 from tailwise.state.connecting import READ_S, WRITE_S, Line, connect, durability, label, ours_of
 from tailwise.state.packing import check_storable
@@ -51,7 +50,6 @@ class RedisStore:
         self._reads = reads
         self._writes = writes
         self._clock = Clock()
-        self._wait_disk = False
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -67,8 +65,7 @@ class RedisStore:
         prefix, query = ours_of(url)
         lines = [Line(f"Redis at {label(url)}", connect(url, seconds)) for seconds in (READ_S, WRITE_S)]
         store = cls(lines[0], lines[1], prefix, Bounds.of(query))
-        warnings, store._wait_disk = lines[1].call(durability)
-        for warning in warnings:
+        for warning in lines[1].call(durability):
             log.warning("%s %s", lines[1].name, warning)
         return store
 
@@ -100,7 +97,7 @@ class RedisStore:
         most = min(limit, self.bounds.most)
         places = (-most, -1) if most > 0 else (1, 0)
         arguments = [user_id, hash_of(user_id), *places]
-        run = partial(self._run, script=scripts.PERSON, arguments=arguments, wait=False)
+        run = partial(self._run, script=scripts.PERSON, arguments=arguments)
         found, flat, erased = self._reads.call(run, again=True)
         pairs = zip(found[::2], found[1::2], strict=True)
         events = [_event(user_id, float(time), member[SEQ:]) for member, time in pairs]
@@ -188,13 +185,9 @@ class RedisStore:
         """Run a script; a second time at once when the connection had died: each can be done twice without harm."""
         return self._writes.call(partial(self._run, script=script, arguments=arguments), again=True)
 
-    def _run(self, client: Redis, script: str, arguments: Sequence[Any], *, wait: bool = True) -> Any:
-        """By its hash where the server knows it. Where it can, ``wait`` until the disk has what it wrote."""
-        found = client.register_script(script)(keys=[self.prefix], args=arguments)
-        on_disk: Any = client.waitaof(1, 0, int(WRITE_S * 1000)) if wait and self._wait_disk else [1, 0]
-        if on_disk[0] < 1:
-            raise UnavailableError(f"{self._writes.name} did not write to its disk in time; send the events again")
-        return found
+    def _run(self, client: Redis, script: str, arguments: Sequence[Any]) -> Any:
+        """By its hash where the server knows it."""
+        return client.register_script(script)(keys=[self.prefix], args=arguments)
 
     def _key(self, kind: str, user_id: str = "") -> bytes:
         return f"{self.prefix}{kind}{user_id}".encode()

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailwise.rerank.rules import boost_order, cap_order, pin_order
+from tailwise.rerank.orders import boost_order, cap_order, pin_order
 
 
 def test_a_boost_works_on_negative_and_on_equal_scores() -> None:
