@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from tailwise.cli import main
+from tailwise.cli.feed import told_to_stop
 from tailwise.state.opening import open_store
 
 
@@ -45,10 +46,18 @@ def test_it_goes_on_until_ctrl_c(stream: str, tmp_path: Path) -> None:
             while len(store.history("ann", 9)) < 2:
                 assert process.poll() is None
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=30)
+            said, _ = process.communicate(timeout=120)
 
     assert process.returncode == 0
     assert said.endswith("stored 2 events, put 1 messages aside\n")
+
+
+def test_a_second_signal_interrupts_what_does_not_end() -> None:
+    with told_to_stop() as end:
+        signal.raise_signal(signal.SIGINT)
+        assert end.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

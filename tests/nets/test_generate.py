@@ -122,7 +122,7 @@ def test_a_model_that_is_nowhere_is_unavailable(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(UnavailableError, match="nobody/nothing"):
         LocalModel(BackendConfig(kind="transformers", model=str(tmp_path / "nobody" / "nothing"))).ask(
-            Question("order", "x"), 5
+            Question("order", "x"), 600
         )
 
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 60  # it does not wait for as long as it might

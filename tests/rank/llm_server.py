@@ -23,7 +23,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 MODEL = "SmolLM2-135M-Instruct"
 app = FastAPI()
 state: dict[str, Any] = {"mode": "model", "seen": [], "loaded": None, "turn": threading.Lock()}
-DRIP = b'{"choices": [{"message": {"content": "[1] > [2]"}}]}'
+DRIP = b'{"choices": [{"message": {"content": "[1] > [2]"}}]}' + b" " * 2000
+"""A hundred seconds of it."""
 
 
 @app.post("/mode")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,13 @@ UNHURRIED = Service(model=Path(), shed_after_ms=60_000.0, refuse_after_ms=60_000
 """On a crowded machine stages would be spared, and the order another one."""
 
 
-def with_model(engine: Engine, url: str, **settings: Any) -> Engine:
+def with_model(engine: Engine, url: str, *, deadline: float = DEADLINE, **settings: Any) -> Engine:
     """The engine with the language model as its last stage, asked about everybody."""
     backend = {"url": f"{url}/v1", "model": "smol", "timeout_s": settings.pop("timeout_s", 0.4)}
     raw = {"gate": "always", "mode": "likelihood", "depth": 3, "history": 2, "in_flight": 2, "columns": ["title"]}
     config = settings_of(ListwiseConfig, {**raw, "backend": backend, **settings}, where="listwise_llm")
     run = Listwise(config, engine.catalogue, set_gate(config))
-    step = Step(name="listwise_llm", deadline_ms=DEADLINE)
+    step = Step(name="listwise_llm", deadline_ms=deadline)
     others = tuple(bound for bound in engine.stages if bound.key in {"fusion", "mmr"})
     return replace(engine, stages=(*others, Bound("listwise_llm", step, run)), store=MemoryStore())
 
@@ -52,11 +53,33 @@ def served(engine: Engine) -> Iterator[httpx.Client]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
                 yield client
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def lateness() -> Iterator[list[float]]:
+    """By how many ms plain waits of as long as the deadline come late, while the block runs."""
+    late, end = [], threading.Event()
+
+    def watch() -> None:
+        while not end.is_set():
+            start = time.perf_counter()
+            end.wait(DEADLINE / 1000)
+            if not end.is_set():
+                late.append((time.perf_counter() - start) * 1000 - DEADLINE)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield late
+    finally:
+        end.set()
+        thread.join()
+        late.append(0.0)
 
 
 def ranked(client: httpx.Client, person: int) -> tuple[list[str], str | None, float]:
@@ -85,7 +108,7 @@ def test_the_fast_order_stands_and_nothing_is_late(server: Any, tiny_engine: Eng
 
     with served(plain) as client:
         wanted = [ranked(client, person)[0] for person in range(36)]
-    with served(with_model(tiny_engine, url)) as client:
+    with served(with_model(tiny_engine, url)) as client, lateness() as waits:
         found = [ranked(client, person) for person in range(REQUESTS)]
         counts = metrics(client)
 
@@ -94,7 +117,8 @@ def test_the_fast_order_stands_and_nothing_is_late(server: Any, tiny_engine: Eng
     assert sum(reasons.values()) == REQUESTS
     assert set(reasons) <= {"late", "busy", "breaker", "failed"}
     took = np.array([ms for _, _, ms in found])
-    assert np.quantile(took, 0.98) <= DEADLINE + 10  # the slowest of a crowded machine say nothing of us
+    # The slowest of a crowded machine say nothing of us, nor does what a plain wait is late by on it.
+    assert np.quantile(took, 0.98) <= DEADLINE + 10 + np.quantile(waits, 0.98)
     assert counts["failed"] >= 1 or mode in {"stall", "drip"}
     assert counts["asks"] <= 40
     assert counts["asked"] == REQUESTS
@@ -103,30 +127,28 @@ def test_the_fast_order_stands_and_nothing_is_late(server: Any, tiny_engine: Eng
 def test_a_stalled_model_keeps_nobody_else_waiting(server: Any, tiny_engine: Engine) -> None:
     server.behave("stall")
 
-    with served(with_model(tiny_engine, server.url, timeout_s=5.0)) as client:
-        url = str(client.base_url)
-        stuck = [
-            threading.Thread(target=httpx.post, args=(f"{url}/v1/rank",), kwargs={"json": {"user_id": f"u0{n}"}})
-            for n in range(2)
-        ]
+    with served(with_model(tiny_engine, server.url, deadline=5_000.0, timeout_s=5.0)) as client:
+        ask = partial(httpx.post, f"{client.base_url}/v1/rank", timeout=60)
+        stuck = [threading.Thread(target=ask, kwargs={"json": {"user_id": f"u0{n}"}}) for n in range(2)]
         for thread in stuck:
             thread.start()
-        start = time.perf_counter()
+        while len(server.seen()) < 2:
+            assert any(thread.is_alive() for thread in stuck)
         for _ in range(5):
             client.get("/health").raise_for_status()
-        took = time.perf_counter() - start
+        waiting = [thread.is_alive() for thread in stuck]
         for thread in stuck:
             thread.join()
 
-    assert took < DEADLINE / 1000 * 5
+    assert waiting == [True, True]
 
 
 def test_a_model_that_answers_late_is_there_for_the_next_request(model_server: Any, tiny_engine: Engine) -> None:
-    engine = with_model(tiny_engine, model_server.url, timeout_s=60.0, weight=50.0)
+    engine = with_model(tiny_engine, model_server.url, timeout_s=300.0, weight=50.0)
 
     with served(engine) as client:
         first = ranked(client, 3)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while metrics(client)["in_flight"]:
             assert time.monotonic() < until
         second = ranked(client, 3)
@@ -148,7 +170,7 @@ def test_a_model_that_comes_back_is_asked_again(server: Any, tiny_engine: Engine
         ranked(client, 1)
         opened = metrics(client)["breaker"]
         server.behave("prose")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while metrics(client)["malformed"] == 0:
             ranked(client, 1)
             assert time.monotonic() < until

@@ -131,14 +131,14 @@ def test_a_fault_of_ours_is_a_500_that_shows_nothing(client: TestClient, engine:
 
 
 def test_a_closed_store_makes_the_service_unready_but_not_dead(served: str, engine: Engine) -> None:
-    assert httpx.get(f"{served}/ready").json() == {"status": "ready", "version": "c1ne3a00", "store": "ok"}
+    assert httpx.get(f"{served}/ready", timeout=60).json() == {"status": "ready", "version": "c1ne3a00", "store": "ok"}
     engine.store.close()
 
-    response = httpx.get(f"{served}/ready")
+    response = httpx.get(f"{served}/ready", timeout=60)
 
     assert problem(response, 503).endswith("is closed; open the store again")
     assert response.headers["retry-after"] == "1"
-    assert httpx.get(f"{served}/health").json() == {"status": "ok"}
+    assert httpx.get(f"{served}/health", timeout=60).json() == {"status": "ok"}
 
 
 def test_neighbours_have_titles_and_scores(client: TestClient) -> None:

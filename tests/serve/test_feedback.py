@@ -73,7 +73,7 @@ def test_at_least_the_newest_hundred_events_are_given_back(client: TestClient) -
 
 
 def test_an_answer_means_that_the_event_is_in_the_file(served: str, tmp_path: Path) -> None:
-    httpx.post(f"{served}/v1/events", json={"user_id": "u", "item_id": "i1", "event_id": "e"})
+    httpx.post(f"{served}/v1/events", timeout=60, json={"user_id": "u", "item_id": "i1", "event_id": "e"})
 
     other = SqliteStore(tmp_path / "state.sqlite")  # as another process would, with the service still running
     try:
@@ -85,7 +85,7 @@ def test_an_answer_means_that_the_event_is_in_the_file(served: str, tmp_path: Pa
 def test_a_store_that_fails_is_unavailable_and_says_why(served: str, engine: Engine) -> None:
     engine.store.close()
 
-    response = httpx.post(f"{served}/v1/events", json={"user_id": "u", "item_id": "i1"})
+    response = httpx.post(f"{served}/v1/events", timeout=60, json={"user_id": "u", "item_id": "i1"})
 
     assert response.status_code == 503
     assert response.json()["detail"].endswith("state.sqlite is closed; open the store again")

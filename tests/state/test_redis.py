@@ -64,6 +64,12 @@ class Proxy:
         self.lines.clear()
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowded machine may stand still for the tenth of a second that a read has."""
+    monkeypatch.setattr(redis, "READ_S", 5.0)
+
+
 @pytest.fixture
 def proxy(redis_server: Any) -> Iterator[Proxy]:
     made = Proxy(redis_server.port)
@@ -78,8 +84,8 @@ def through(proxy: Proxy, url: str) -> str:
 
 
 def until(works: Callable[[], Any]) -> Any:
-    """What ``works`` gives once it does; it must within five seconds, by itself."""
-    end = time.monotonic() + 5
+    """What ``works`` gives once it does; it must within half a minute, by itself."""
+    end = time.monotonic() + 30
     while True:
         try:
             return works()
@@ -119,30 +125,33 @@ def test_a_stopped_server_is_told_at_once_and_found_again_with_all_events(own_re
         assert until(lambda: store.append(ANN)) == 0
 
 
-def test_a_slow_server_costs_a_read_a_tenth_of_a_second_and_then_nothing(redis_server: Any, proxy: Proxy) -> None:
+def test_a_slow_server_costs_a_read_a_tenth_of_a_second_and_then_nothing(
+    redis_server: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "READ_S", connecting.READ_S)
     with closing(open_store(through(proxy, redis_server.url()))) as store:
         store.append(ANN)
-        store.history("ann", 10)
+        until(lambda: store.history("ann", 10))
         proxy.flows.clear()
         start = time.monotonic()
         with pytest.raises(UnavailableError, match=r"did not answer in time; what was sent may be sent again$"):
             store.history("ann", 10)
-        first, start = time.monotonic() - start, time.monotonic()
-        for _ in range(100):
-            with pytest.raises(UnavailableError):
-                store.history("ann", 10)
-        rest = time.monotonic() - start
+        took = time.monotonic() - start
+        with monkeypatch.context() as still:
+            still.setattr(connecting, "PAUSE_S", 600.0)
+            for _ in range(100):  # none of them asks
+                with pytest.raises(UnavailableError, match=r"; trying again within 600 s$"):
+                    store.history("ann", 10)
         proxy.flows.set()
 
-        assert 0.05 < first < 1.0
-        assert rest < 0.5
+        assert 0.05 < took < 4.0  # a write would have had 5 s
         assert len(until(lambda: store.history("ann", 10))) == 1
 
 
 def test_a_write_whose_answer_is_lost_is_done_once(
     redis_server: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis, "WRITE_S", 0.5)
+    monkeypatch.setattr(redis, "WRITE_S", 2.0)
     url = redis_server.url()
     with closing(open_store(through(proxy, url))) as store, closing(open_store(url)) as direct:
         store.append([Event("ann", "a", 1.0)])

@@ -47,7 +47,7 @@ def appending(path: Path, label: str, most: int) -> subprocess.Popen[str]:
 
 def until(happened: Callable[[], bool]) -> None:
     """Wait for other threads to get somewhere; a test that hangs says nothing."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < end
 

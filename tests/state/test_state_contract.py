@@ -19,12 +19,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tailwise.errors import DataError
+from tailwise.state import redis
 from tailwise.state.opening import open_store
 from tailwise.types import Event
 
 STORES = ("memory", "sqlite", "redis")
 SHARED = ("sqlite", "redis")
 """Those that several processes may open."""
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowded machine may stand still for the tenth of a second that a read has."""
+    monkeypatch.setattr(redis, "READ_S", 5.0)
 
 
 @pytest.fixture

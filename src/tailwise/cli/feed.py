@@ -45,10 +45,12 @@ def ingest_stream(options: argparse.Namespace) -> int:
 
 @contextmanager
 def told_to_stop() -> Iterator[Signal]:
-    """Set by ctrl-c or SIGTERM, so that the round that runs is finished."""
+    """Set by ctrl-c or SIGTERM, so that the round that runs is finished; a second one interrupts it."""
     end = Signal()
 
-    def stop(*_: Any) -> None:
+    def stop(number: int, frame: Any) -> None:
+        if end.is_set():
+            signal.default_int_handler(number, frame)
         end.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
