@@ -229,6 +229,7 @@ class Life:
         own = self._fallen if trial.share else None  # where it says 0, what was decided here is written
         trial, self._fallen = (own if own is not None and own.identity == identity else trial), own
         share = 0.0 if identity in {None, self._models.main.identity} else trial.share
+        canary = self._models.canary  # as it is now: answers may have ended it while files were read
         if canary is not None and canary.served.identity == identity and share > 0:
             canary.share = share
             return
