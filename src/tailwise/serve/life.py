@@ -225,7 +225,6 @@ class Life:
         trial = await run_in_threadpool(read_trial, self._service.model)
         if trial is None or trial.identity != identity:
             trial = Trial(identity or "", self._service.canary_share, "as the service was started")
-        canary = self._models.canary  # now: while this waited it may have fallen
         own = self._fallen if trial.share else None  # where it says 0, what was decided here is written
         trial, self._fallen = (own if own is not None and own.identity == identity else trial), own
         share = 0.0 if identity in {None, self._models.main.identity} else trial.share
