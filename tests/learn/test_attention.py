@@ -36,8 +36,10 @@ def test_it_learns_what_the_order_that_comes_in_does_not_say(where_they_differ: 
 
     assert notes["decision"] == "used"
     assert notes["ndcg@10 after (cross-fitted)"] > notes["ndcg@10 before"] + 0.3
-    slate = engine.candidates(Request("r", history=training.past(7), exclude_seen=False))
-    assert stage(SOMEBODY, slate).columns["row"][0] == training.targets[7]  # type: ignore[index]  # there are some
+    assert training.targets is not None
+    asked = [Request("r", history=training.past(person), exclude_seen=False) for person in range(40)]
+    first = [stage(SOMEBODY, engine.candidates(request)).columns["row"][0] for request in asked]
+    assert np.mean(first == training.targets[:40]) > 0.5
 
 
 def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_the_order_says_all: World) -> None:

@@ -107,7 +107,7 @@ def test_the_columns_that_make_the_text_can_be_chosen(embed: Embed) -> None:
     _, of_prices, _ = embed(config=numbers)
 
     assert not np.allclose(of_titles, of_prices)
-    message = r"^encode\.columns names plot, but the items have: item_id, title, price$"
+    message = r"^columns names 'plot', but the items have: item_id, title, price$"
     with pytest.raises(ConfigError, match=message):
         embed(config=EncodeConfig(model="hash", columns=("plot",)))
 

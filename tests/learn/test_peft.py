@@ -248,8 +248,8 @@ def test_more_tokens_than_the_model_reads_are_refused(world: Training, tiny_back
 def test_a_column_that_is_not_there_and_a_missing_package_are_told(
     world: Training, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^encode\.columns names plot, but the items have: item_id, title$"):
+    with pytest.raises(ConfigError, match=r"^columns names 'plot', but the items have: item_id, title$"):
         fit_cross_encoder(config_of(tiny_backbone, columns=("plot",)), world, engine_of(world))
     monkeypatch.setattr(language.util, "find_spec", lambda name: None if name == "peft" else object())
     with pytest.raises(UnavailableError, match=r"^fine-tuning a language model needs peft: pip install "):
-        fit_cross_encoder(config_of(tiny_backbone), world, engine_of(world))
+        fit_cross_encoder(config_of(tiny_backbone, "lora"), world, engine_of(world))

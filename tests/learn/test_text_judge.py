@@ -100,3 +100,14 @@ def test_a_head_without_labels_among_the_held_out_says_so() -> None:
     bare = Labelled(data.texts, {**data.labels, "sentiment": (None,) * ROWS}, data.spans)
 
     assert measured(model, read, bare)["sentiment: held out"] == "no labels"
+
+
+def test_where_no_held_out_text_has_any_of_the_labels_that_is_said() -> None:
+    model, read, data = world(1.0)
+    none = Labelled(data.texts, {**data.labels, "topic": ((),) * ROWS}, data.spans)
+
+    notes = measured(model, read, none)
+
+    assert notes["topic: texts"] == ROWS
+    assert notes["topic: held out"] == "no text has any of its labels"
+    assert "topic: macro F1" not in notes

@@ -44,7 +44,7 @@ def test_it_asks_a_real_model_and_blends_its_opinion(model_server: Any, films: D
     run = stage(films, model_server.url, weight=1e6)
     before = slate(ORDER)
 
-    opinion = run.opinion(person("alien", "heat"), before, 60_000)
+    opinion = run.opinion(person("alien", "heat"), before, 300_000)
     after = run(person("alien", "heat"), before)
 
     assert np.isfinite(opinion.values).all()

@@ -154,7 +154,7 @@ def test_a_damaged_vocabulary_is_named(films: Catalogue, words: Words, tmp_path:
 def test_columns_are_those_that_are_named_or_every_text(films: Catalogue) -> None:
     assert word_columns(films.frame.with_columns(image=pl.lit("x.png"))) == ["title", "year", "genres", "studio"]
     assert found(fitted(films, columns=["studio"]), query="toy pixar") == ["a"]
-    with pytest.raises(ConfigError, match=r"^encode\.columns names colour, but the items have: .*$"):
+    with pytest.raises(ConfigError, match=r"^columns names 'colour', but the items have: .*$"):
         fitted(films, columns=["colour"])
 
 

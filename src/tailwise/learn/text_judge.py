@@ -160,13 +160,15 @@ def _several_notes(head: str, chances: Floats, wanted: Floats, threshold: float)
 
     told, true = chances >= threshold, wanted > 0.5
     seen = true.any(0)
+    if not seen.any():
+        return {f"{head}: texts": len(wanted), f"{head}: held out": "no text has any of its labels"}
     precision = [average_precision_score(true[:, at], chances[:, at]) for at in np.flatnonzero(seen)]
     return {
         f"{head}: texts": len(wanted),
         f"{head}: micro F1": round(_micro_f1(told, true), 4),
         f"{head}: macro F1": round(float(f1_score(true[:, seen], told[:, seen], average="macro", zero_division=0)), 4),
-        f"{head}: average precision": round(float(np.mean(precision)), 4) if precision else 0.0,
-        f"{head}: average precision, by chance": round(float(true[:, seen].mean()), 4) if precision else 0.0,
+        f"{head}: average precision": round(float(np.mean(precision)), 4),
+        f"{head}: average precision, by chance": round(float(true[:, seen].mean()), 4),
         f"{head}: ece": round(expected_calibration_error(chances.ravel(), wanted.ravel()), 4),
     }
 
