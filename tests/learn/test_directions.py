@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'"
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions
 from tailwise.data.load import Dataset
+from tailwise.learn import directions
 from tailwise.learn.directions import first_table, taken_together
 from tailwise.learn.semantics import SPREAD, start_of
 from tailwise.types import Floats
@@ -77,15 +78,17 @@ def test_with_too_little_nothing_is_said(pairs: list[tuple[str, int]]) -> None:
     assert taken_together(interactions(pairs), 4) is None
 
 
-def test_texts_are_on_the_left_and_people_on_the_right() -> None:
+@pytest.mark.parametrize(("little", "left"), [(0, 5), (10_000, 7)])
+def test_texts_are_on_the_left_and_people_on_the_right(little: int, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directions, "LITTLE", little)
     vectors = np.random.default_rng(2).standard_normal((ITEMS, 3)).astype(np.float32)
 
     table = first_table(vectors, circles(), 9)
 
     assert table is not None
-    np.testing.assert_array_equal(table[:, :3], start_of(vectors, 5))
-    assert not table[:, 3:5].any()  # there are no more directions of texts
-    np.testing.assert_array_equal(table[:, 5:9], taken_together(circles(), 4))
+    np.testing.assert_array_equal(table[:, :3], start_of(vectors, left))
+    assert not table[:, 3:left].any()  # there are no more directions of texts
+    np.testing.assert_array_equal(table[:, left:], taken_together(circles(), 9 - left))
 
 
 def test_without_texts_and_without_people_there_is_nothing_to_start_from() -> None:

@@ -1,4 +1,4 @@
-"""Where items stand before anything is learned: one half by their texts, the other by who takes them together."""
+"""Where items stand before anything is learned: one part by their texts, the other by who takes them together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tailwise.types import Floats
 
 LEAST = 2
 """People and items below which nothing is taken together."""
+LITTLE = 20_000
+"""Events below which texts know more of items than people do."""
 
 
 def first_table(vectors: Floats, interactions: Interactions, dim: int) -> Floats | None:
@@ -22,12 +24,13 @@ def first_table(vectors: Floats, interactions: Interactions, dim: int) -> Floats
         dim: Width of the table.
 
     Returns:
-        (M, dim): the left half by texts, the right half by who takes what; zeros where nothing is known. None when
-        nothing is known of any item.
+        (M, dim): on the left by texts, on the right by who takes what: a half, and a quarter where there are texts and
+        few events. Zeros where nothing is known; None when nothing is known of any item.
     """
-    left = dim - dim // 2
+    few = vectors.any() and int(interactions.likes.sum()) < LITTLE
+    left = dim - dim // (4 if few else 2)
     table = np.zeros((len(vectors), dim), np.float32)
-    texts, together = start_of(vectors, left), taken_together(interactions, dim // 2)
+    texts, together = start_of(vectors, left), taken_together(interactions, dim - left)
     if texts is not None:
         table[:, : texts.shape[1]] = texts
     if together is not None:
