@@ -97,7 +97,7 @@ async def _answer(request: HttpRequest, form: RequestForm) -> Response:
     served = context.models.pick(asked)
     try:
         answer = await _answered(context, served.engine, asked)
-    except Exception:  # nobody loses an answer by a trial
+    except Exception:  # whatever ails a model on trial, the main one answers instead; the main one's own errors go on
         main = context.models.main
         if served is main:
             raise
