@@ -2,9 +2,10 @@
 # make test    the tests            make check   lint, types, layers
 # make fix     format and mend      make bench   the README's speeds       make docs   the reference, from the code
 # make bench-quality   us and the peers on the same splits: docs/benchmarks.md; hours, the second time minutes
+# make test-trackers   MLflow and Weights & Biases for real, in an environment beside this one: they are heavy
 # make audit   known faults of dependencies        make fuzz   the routes, for as long as TAILWISE_FUZZ says
 # make env     the environment alone; every target makes it when it is missing
-.PHONY: env demo test check fix bench bench-quality bench-serve soak docs clean audit fuzz
+.PHONY: env demo test test-trackers check fix bench bench-quality bench-serve soak docs clean audit fuzz
 .DEFAULT_GOAL := demo
 
 BIN := .venv/bin
@@ -27,6 +28,18 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Sees what the project's environment has, and adds to it: half a gigabyte that nothing else needs.
+TRACKERS := .venv-trackers
+$(TRACKERS)/.made: $(STAMP)
+	python3 -m venv $(TRACKERS)
+	packages() { $$1/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
+	echo "import site; site.addsitedir('$$(packages $(CURDIR)/.venv)')" > "$$(packages $(TRACKERS))/project.pth"
+	$(TRACKERS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mlflow,wandb]'
+	touch $@
+
+test-trackers: $(TRACKERS)/.made
+	$(TRACKERS)/bin/python -m pytest tests/learn/test_track.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks docs
