@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.data.catalogue import Catalogue
-from tailwise.data.holdout import hold_out
+from tailwise.data.holdout import TELLING, hold_out
 from tailwise.data.interactions import Held, Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.types import AGAINST, Rows
@@ -73,6 +73,19 @@ def test_where_people_act_in_baskets_all_of_the_last_one_is_held_out() -> None:
     assert left.rows[left.users == 0].tolist() == [0, 0, 1, 1, 2, 2]
     assert len(set(left.times[left.users == 0])) == 1
     assert left.rows[left.users == 1].tolist() == [0, 0, 1, 1]  # one basket alone: its last item goes
+
+
+def test_who_has_one_basket_is_no_case_where_enough_people_have_two() -> None:
+    items = [f"i{n}" for n in range(4)]
+    twice: list[Row] = [(f"u{n}", item, day, "purchase") for n in range(TELLING) for day in (1, 2) for item in items]
+    more: list[Row] = [(f"u{n}", "i0", 1, "view") for n in range(TELLING)]  # five events a moment and more
+    more += [(f"u{n}", "i0", 2, "view") for n in range(TELLING)]
+    only: list[Row] = [("zoe", item, 1, kind) for item in items for kind in ("view", "purchase")]
+
+    left, held = hold_out(interactions([*twice, *more, *only]), cases=1)
+
+    assert len(held) == TELLING
+    assert len(left.history("zoe", catalogue()) or ()) == len(only)
 
 
 def test_nothing_of_the_target_stays_behind() -> None:

@@ -11,6 +11,9 @@ from tailwise.types import Rows
 BASKET = 5
 """From so many events at one moment on average, a log is one of baskets. Ratings typed in one after the other have 1
 to 2, a shop's invoices 20 and more."""
+TELLING = 200
+"""From so many people with two baskets on, those with one are no cases: what else is in a basket is another question
+than what is in the next, and has other answers."""
 SHARE = 10
 """One in so many of a person's acts may be held out, and never fewer than one."""
 
@@ -21,8 +24,9 @@ def hold_out(
     """
     Take what people did last out of a log, as cases to predict.
 
-    A case is a liked event, or, where people act in baskets (``BASKET`` events and more at a moment), all of a moment,
-    since the rest of a basket would tell. A person gives one case in ``SHARE`` acts, at least one and at most
+    A case is a liked event, or, where people act in baskets (``BASKET`` events and more at a moment), all of a moment
+    with a past before it, since the rest of a basket would tell; the last event of a person's only basket is one where
+    fewer than ``TELLING`` people have two. A person gives one case in ``SHARE`` acts, at least one and at most
     ``cases``: more of them judge with less chance, but what is held out cannot be learned from.
 
     Args:
@@ -40,11 +44,11 @@ def hold_out(
     """
     places = np.flatnonzero(whole.likes)
     counts = np.bincount(whole.users[places], minlength=len(whole.user_ids))
-    chosen = np.flatnonzero(counts >= least)
-    if len(chosen) > most:
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     begins = _acts(whole, places, counts)
     acts = np.bincount(whole.users[begins], minlength=len(whole.user_ids))
+    chosen = np.flatnonzero((counts >= least) & (acts > 0))
+    if len(chosen) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     last = np.cumsum(acts)[whole.users[begins]]  # one behind the owner's last act
     taken = np.clip(acts // SHARE, 1, cases)[whole.users[begins]]
     picked = np.isin(whole.users[begins], chosen) & (np.arange(len(begins)) >= last - taken)
@@ -60,7 +64,10 @@ def _acts(whole: Interactions, places: Rows, counts: NDArray[np.int64]) -> Rows:
     starts = whole.moment_starts
     baskets = np.unique(starts[np.searchsorted(starts, places, side="right") - 1])
     baskets = baskets[baskets > whole.offsets[whole.users[baskets]]]
-    alone = np.setdiff1d(np.flatnonzero(counts), whole.users[baskets])  # one basket only: its last liked event
+    people = np.unique(whole.users[baskets])
+    if len(people) >= TELLING:
+        return baskets
+    alone = np.setdiff1d(np.flatnonzero(counts), people)  # one basket only: its last liked event
     return np.sort(np.concatenate([baskets, places[np.cumsum(counts)[alone] - 1]]))
 
 
