@@ -98,7 +98,7 @@ def run(task: Task, options: argparse.Namespace) -> dict[str, Any]:
             sections["given"] = results.given_of(given)
             cold = attempt("cold items", lambda: studies.cold(task, parts, say), None)
             sections["cold"] = None if cold is None else results.cold_of(cold)
-    full = {"methods": results.methods_of(found), **sections}
+    full = {"methods": results.methods_of(found), "pasts": results.pasts_of(task, found), **sections}
     return {**{name: part for name, part in full.items() if part}, "left_out": left_out}
 
 

@@ -86,6 +86,8 @@ def section(content: dict[str, Any], picture: str) -> str:
     if content.get("methods"):
         parts += [goals(content), methods(content), f"![Accuracy against coverage and against seconds]({picture})"]
         parts.append(tail(content))
+    if content.get("pasts"):
+        parts += ["### People with a past, and strangers", pasts(content["pasts"])]
     if content.get("ablation"):
         parts += ["### What each part earns", ablation(content["ablation"])]
     if content.get("given"):
@@ -140,6 +142,14 @@ def tail(content: dict[str, Any]) -> str:
     ordered = sorted(rows, key=lambda row: -row[2])
     text = f"{people:,} people have a target outside the most popular fifth of the items; NDCG@10 on those targets:"
     return f"### Long-tail targets\n\n{text}\n\n" + table(("method", "tail NDCG@10"), [row[:2] for row in ordered])
+
+
+def pasts(content: dict[str, Any]) -> str:
+    """Whom a re-ranker can know something of, apart from those to whom all that it can show is the same list."""
+    known, strangers = content["people"]
+    text = f"NDCG@10 of the {known:,} people with a past and of the {strangers:,} without one:\n\n"
+    cells = [(label(one), plain(one["known"], 4), plain(one["strangers"], 4)) for one in content["rows"]]
+    return text + table(("method", "with a past", "strangers"), cells)
 
 
 def ablation(rows: Sequence[dict[str, Any]]) -> str:

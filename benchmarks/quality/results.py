@@ -49,6 +49,23 @@ def methods_of(results: Sequence[Result]) -> list[dict[str, Any]]:
     return entries
 
 
+def pasts_of(task: Task, results: Sequence[Result]) -> dict[str, Any] | None:
+    """NDCG@10 of people with a past and of strangers, by method, the best for the former first; None without both."""
+    known = np.array([len(request.past) > 0 for request in task.cases.requests])
+    if known.all() or not known.any():
+        return None
+    rows = [
+        {
+            "name": one.method,
+            "kind": one.kind,
+            "known": number(float(np.nanmean(one.people(MAIN)[known]))),
+            "strangers": number(float(np.nanmean(one.people(MAIN)[~known]))),
+        }
+        for one in results
+    ]
+    return {"people": [int(known.sum()), int((~known).sum())], "rows": sorted(rows, key=lambda row: -row["known"])}
+
+
 def variants_of(results: Sequence[Result]) -> list[dict[str, Any]]:
     """The ablation: the whole first, then what each part less costs."""
     whole, *rest = results

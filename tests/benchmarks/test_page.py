@@ -46,6 +46,16 @@ def test_a_page_has_a_table_a_picture_and_no_place_of_this_machine(tmp_path: Pat
     assert written[1].stat().st_size < 150_000
 
 
+def test_strangers_have_a_column_of_their_own(tmp_path: Path) -> None:
+    rows = [{"name": "ease", "kind": "source", "known": 0.25, "strangers": None}]
+
+    page.write([content(pasts={"people": [28, 1088], "rows": rows})], tmp_path)
+
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "NDCG@10 of the 28 people with a past and of the 1,088 without one:" in text
+    assert "| `ease`, one of our sources, alone | 0.2500 | – |" in text
+
+
 def test_only_what_stands_between_the_marks_of_a_readme_changes(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{page.MARKS[0]}\nold\n{page.MARKS[1]}\nafter\n")
