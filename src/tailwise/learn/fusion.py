@@ -1,4 +1,4 @@
-"""Fit the fusion on held-out people, and use it only when it is no worse than the best single source."""
+"""Fit the fusion on held-out people, and use it unless the best single source is better than it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from tailwise.types import Floats
 
 LEAST_PEOPLE = 2 * FOLDS
 """With fewer, which source is best would be chance."""
+TIE = 0.01
+"""The share of NDCG@10 that is no difference: a tie is the fusion's, since what many find leaves more to the stages
+behind it."""
 
 
 def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tuple[Fusion, dict[str, float | str]]:
@@ -21,8 +24,8 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
 
     Every held-out person's slate is made by the engine as it will be in service; the weights maximise the likelihood
     of the item that came next (a conditional logit with weights that are not negative). Five-fold cross-validation
-    over people says what the fusion earns on people that it did not learn from; when that is less than the best
-    source earns alone, that source alone is used.
+    over people says what the fusion earns on people that it did not learn from; when the best source alone earns more,
+    by more than a ``TIE``, that source alone is used.
 
     Args:
         config: Settings.
@@ -51,7 +54,7 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
     found = _fit_weights(slates, examples, config.regularisation)
     weights = {name: round(float(w), 6) for name, w in zip(names, found, strict=True) if w > 1e-6}
     for_queries = {name: 0.0 for name in ASKED if name in names}
-    if fused < alone[best] or not weights:
+    if fused < (1 - TIE) * alone[best] or not weights:
         notes["decision"] = f"not used: {best} alone is better"
         return Fusion(config, {**for_queries, best: 1.0}), notes
     notes["decision"] = "used"
