@@ -42,7 +42,8 @@ def test_events_of_a_stream_are_known_to_the_next_list(engine: Engine, redis_ser
     client = Redis(port=redis_server.port)
     client.xadd(stream, {"user_id": "newcomer", "item_id": "i36", "event": "favourite"})
     store = MemoryStore()
-    feeding = Feeding(store, Service(model=tmp_path, ingest=url))
+    counted: list[int] = []
+    feeding = Feeding(store, Service(model=tmp_path, ingest=url), counted.append)
     feeding.start()
     try:
         while not store.history("newcomer", 1) or client.xpending(stream, "tailwise")["pending"]:
@@ -52,6 +53,7 @@ def test_events_of_a_stream_are_known_to_the_next_list(engine: Engine, redis_ser
         client.close()
 
     assert replace(engine, store=store).history("newcomer").item_ids.tolist() == ["i36"]
+    assert sum(counted) == 1
 
 
 def test_people_of_a_stream_get_their_pseudonyms(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tailwise.pipeline import Engine
-from tailwise.serve.gauges import Gauges
+from tailwise.serve.gauges import Gauges, judged
 from tailwise.serve.monitor import MOST_VERSIONS, Monitor
 from tailwise.serve.pressure import Pressure
 from tailwise.serve.shown import Shown
@@ -61,3 +61,32 @@ def test_models_without_end_leave_the_newest_few(engine: Engine) -> None:
     assert text.count("tailwise_model_info{") == MOST_VERSIONS
     assert value(text, 'tailwise_model_info{version="v99"}') == 1
     assert value(text, 'tailwise_model_info{version="v98"}') == 0
+
+
+def test_what_waits_is_told(app: FastAPI, client: TestClient) -> None:
+    text = client.get("/metrics").text
+
+    assert value(text, 'tailwise_waiting{what="requests"}') == 1  # this one
+    assert value(text, 'tailwise_waiting{what="log"}') == 0
+    assert app.state.context.monitor.running == 0
+
+
+def test_what_learning_on_found_is_told_until_a_model_is_fitted_anew(engine: Engine) -> None:
+    monitor, pressure = Monitor(), Pressure(shed_after_ms=50, refuse_after_ms=2000)
+    gauges, shown = Gauges(monitor.registry, pressure), Shown(engine.catalogue)
+    online = {"accuracy": 0.5, "decision": "learned", "drift": {"popularity": 0.3, "scores": None, "fell": True}}
+    gauges.update(replace(engine, manifest={"version": "learned", "online": online}), shown)
+    learned = monitor.text().decode()
+
+    gauges.update(replace(engine, manifest={"version": "fitted"}), shown)
+
+    told = {what: value(learned, f'tailwise_online{{what="{what}"}}') for what in ("accuracy", "popularity", "fell")}
+    assert told == {"accuracy": 0.5, "popularity": 0.3, "fell": 1}
+    assert "scores" not in learned
+    assert np.isnan(value(monitor.text().decode(), 'tailwise_online{what="accuracy"}'))
+
+
+def test_a_round_that_was_taken_back_is_what_is_told() -> None:
+    assert judged({"accuracy": 0.6, "decision": "rolled back", "round": {"accuracy": 0.2, "drift": "?"}}) == {
+        "accuracy": 0.2
+    }

@@ -1,6 +1,9 @@
+import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tailwise.serve.monitor import MOST_VERSIONS, Monitor
+from tailwise.types import StageTrace
 
 
 def samples(client: TestClient) -> dict[str, float]:
@@ -73,3 +76,46 @@ def test_a_model_that_comes_back_has_numbers_again() -> None:
 
     assert 'tailwise_model_seconds_count{version="v0"} 1.0' in text
     assert 'version="v1"' not in text
+
+
+def test_an_answer_that_cannot_be_noted_down_is_given_and_counted(
+    app: FastAPI, client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no room for numbers")
+
+    monkeypatch.setattr(app.state.context.pressure, "took", broken)
+
+    answers = [client.post("/v1/rank", json={"user_id": "u1"}).status_code for _ in range(2)]
+
+    assert answers == [200, 200]
+    assert samples(client)["tailwise_notes_failed_total"] == 2
+    assert "an answer was given, but could not be noted down" in caplog.text
+
+
+def test_a_state_that_is_away_is_told_apart_from_other_reasons() -> None:
+    trace = [
+        StageTrace("person", 1.0, 0, 3, "history of 12 s ago: the state is away"),
+        StageTrace("person", 1.0, 0, 0, "no history: the state is away"),
+        StageTrace("bandit", 1.0, 0, 0, "nobody to try anything on"),
+    ]
+    monitor = Monitor()
+
+    monitor.ranked(trace)
+
+    text = monitor.text().decode()
+    told = {line for line in text.splitlines() if line.startswith("tailwise_stage_skipped_total{")}
+    assert told == {
+        'tailwise_stage_skipped_total{stage="person",why="stale"} 1.0',
+        'tailwise_stage_skipped_total{stage="person",why="no_history"} 1.0',
+        'tailwise_stage_skipped_total{stage="bandit",why="other"} 1.0',
+    }
+
+
+def test_events_of_items_that_the_model_does_not_know_are_counted(client: TestClient) -> None:
+    client.post("/v1/events", json=[{"user_id": "u", "item_id": item} for item in ("i1", "never-seen", "nor-this")])
+
+    found = samples(client)
+
+    assert found["tailwise_events_total"] == 3
+    assert found["tailwise_events_unknown_total"] == 2

@@ -200,3 +200,26 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_lost(store: Any,
     folder.unlink()
     EventLog(store, folder).write(everything=True)
     assert logged(folder) == ["i1", "i2", "i3", "i4"]
+
+
+def test_a_folder_that_is_away_is_told_once_with_what_waits_and_so_is_its_return(
+    store: Any, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writing = EventLog(store, folder, SMALL)
+    store.append(events(1, 2, 3))
+    aside = folder.rename(folder.with_name("aside"))
+    folder.write_text("a file")
+
+    for _ in range(3):
+        writing.stop()  # writes what waits, as every look does
+    waited = writing.behind
+    folder.unlink()
+    aside.rename(folder)
+    writing.stop()
+
+    assert (waited, writing.behind) == (3, 0)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "event log waits",
+        "event log goes on",
+    ]
+    assert logged(folder) == ["i1", "i2", "i3"]

@@ -86,16 +86,17 @@ def create_app(engine: Engine, service: Service | None = None) -> FastAPI:
     )
     service = service or Service(model=Path(), watch_s=0)
     store = engine.store  # nothing here holds the engine: another one may take its place
-    feeding = Feeding(store, service)
     pressure = Pressure(shed_after_ms=service.shed_after_ms, refuse_after_ms=service.refuse_after_ms)
     monitor, models = Monitor(service.tenant), Models(Served.of(engine))
+    feeding = Feeding(store, service, monitor.stored)
+    queues = {"requests": lambda: monitor.running, "log": feeding.behind}
     tracer = None if service.traces is None else Tracer(service.traces)
     context = app.state.context = Context(
         models,
         monitor,
         service,
         pressure,
-        Gauges(monitor.registry, pressure, tenant=service.tenant),
+        Gauges(monitor.registry, pressure, queues=queues, tenant=service.tenant),
         Drain(service.drain_s),
         Life(models, service, monitor),
         tracer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from tailwise.serve.tracing import Tracer
 from tailwise.types import Event, Request
 
 T = TypeVar("T", Request, Event)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,13 @@ class Context:
 
         It runs when the answer is on its way, and waits for nothing: whoever asks next finds it in the numbers.
         """
+        try:
+            self._note(asked, served, answer)
+        except Exception:  # the answer was given; what cannot be noted of it must not end the caller's connection
+            log.exception("an answer was given, but could not be noted down")
+            self.monitor.unnoted()
+
+    def _note(self, asked: Request, served: Served, answer: Answer) -> None:
         self.monitor.ranked(answer.trace)
         self.pressure.took(answer.trace)
         served.shown.add(answer.slate.columns["row"])

@@ -27,5 +27,6 @@ async def store_events(request: HttpRequest) -> Response:
     events = [context.hidden(event) for event in wire.decode_events(await request.body(), now=now)]
     # An fsync takes milliseconds: it waits in a thread, where the store commits for all who wait there together.
     new = await run_in_threadpool(context.engine.store.append, events)
-    context.monitor.stored(new)
+    unknown = context.engine.catalogue.rows(event.item_id for event in events) < 0  # (N,)
+    context.monitor.stored(new, int(unknown.sum()))
     return json_response({"accepted": len(events), "new": new})

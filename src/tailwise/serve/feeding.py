@@ -56,18 +56,27 @@ class Feeding:
     """
     Threads of one application, from ``start`` to ``stop``.
 
+    Args:
+        store: Where events go, and what the log is written from.
+        service: Says which of the threads there are.
+        stored: Is told how many events of the queue were new.
+
     Raises:
         UnavailableError: The folder of the log cannot be written to, or the stream is not there.
         ConfigError: The address of the stream is wrong.
     """
 
-    def __init__(self, store: StateStore, service: Service) -> None:
-        self._store = store
+    def __init__(self, store: StateStore, service: Service, stored: Callable[[int], None] = lambda _: None) -> None:
+        self._store, self._stored = store, stored
         self._end = Signal()
         self._threads: list[Thread] = []
         self._log = None if service.log is None else EventLog(cast(Journal, store), service.log)
         self._stream = None if service.ingest is None else RedisStream.open(service.ingest)
         self._read = reader(service.pseudonymise)
+
+    def behind(self) -> int:
+        """Events that wait to be written to the log."""
+        return 0 if self._log is None else self._log.behind
 
     def start(self) -> None:
         """Begin."""
@@ -100,7 +109,7 @@ class Feeding:
 
     def _ingest(self) -> None:
         if self._stream is not None:
-            ingest(self._stream, self._store, self._read, end=self._end)
+            ingest(self._stream, self._store, self._read, end=self._end, report=lambda t: self._stored(t.events))
 
     def _sweep(self) -> None:
         while True:

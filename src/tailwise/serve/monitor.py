@@ -19,6 +19,10 @@ MILLISECONDS = tuple(ms / 1000 for ms in (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50,
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 WHYS = frozenset({"failed", "late", "load", "gate", "budget", "breaker", "busy"})
 """Why a step did not act: the word before the colon of what the trace says."""
+STATE = {"history of": "stale", "no history": "no_history"}
+"""The same for the step that reads the person, by how it begins, while the state is away."""
+CHANGES = ("swapped", "refused", "rolled_back", "promoted", "canary_began", "canary_off")
+"""What becomes of models."""
 MOST_VERSIONS = 8
 """Models that have numbers of their own at once."""
 
@@ -34,7 +38,7 @@ class Monitor:
     """
 
     def __init__(self, tenant: str = "") -> None:
-        self._tenant = tenant
+        self._tenant, self.running = tenant, 0
         self.registry = CollectorRegistry()
         own: dict[str, Any] = {"tenant": tenant, "registry": self.registry}
         self._requests = owned(Counter, "tailwise_requests", "Requests answered", ["method", "route", "status"], **own)
@@ -50,6 +54,12 @@ class Monitor:
             Counter, "tailwise_stage_skipped", "Steps that did not act, by why", ["stage", "why"], **own
         )
         self._events = owned(Counter, "tailwise_events", "Events stored", **own)
+        self._strange = owned(
+            Counter, "tailwise_events_unknown", "Events that were sent of items that the model does not know", **own
+        )
+        self._notes_failed = owned(
+            Counter, "tailwise_notes_failed", "Answers that were given, but not counted in full: see the log", **own
+        )
         self._model_seconds = owned(
             Histogram,
             "tailwise_model_seconds",
@@ -66,7 +76,8 @@ class Monitor:
             **own,
         )
         self._changes = owned(Counter, "tailwise_model_changes", "What became of models, by what", ["what"], **own)
-
+        for what in CHANGES:  # there from the start: Prometheus sees no increase in a number that begins with 1
+            self._changes.labels(what)
         self._versions = Versions(self._drop)
         self._phrases = owned(
             Counter,
@@ -93,12 +104,16 @@ class Monitor:
                 stage = self._of_stage[step.name] = self._stages.labels(step.name)
             stage.observe(step.ms / 1000)
             if step.skipped:
-                why = step.skipped.partition(":")[0]
-                self._skipped.labels(step.name, why if why in WHYS else "other").inc()
+                self._skipped.labels(step.name, why_of(step.skipped)).inc()
 
-    def stored(self, events: int) -> None:
-        """Count events that were new."""
+    def stored(self, events: int, unknown: int = 0) -> None:
+        """Count events that were new, and those whose items the model does not know."""
         self._events.inc(events)
+        self._strange.inc(unknown)
+
+    def unnoted(self) -> None:
+        """Count an answer of which not everything could be noted down."""
+        self._notes_failed.inc()
 
     def modelled(self, version: str, ms: float, *, faulty: bool) -> None:
         """Count an answer of a model."""
@@ -113,7 +128,7 @@ class Monitor:
         self._model_faults.labels(version, "failed").inc()
 
     def changed(self, what: str) -> None:
-        """Count a change of models: swapped, refused, rolled_back, promoted, canary_began, canary_off."""
+        """Count a change of models, one of ``CHANGES``."""
         self._changes.labels(what).inc()
 
     def phrased(self, said: int, refused: Mapping[str, int]) -> None:
@@ -134,6 +149,17 @@ class Monitor:
     def text(self) -> bytes:
         """Everything in Prometheus' text form; of all workers where they share a folder."""
         return generate_latest(Together([everything([self.registry])], self._tenant))
+
+
+def why_of(skipped: str) -> str:
+    """
+    Why a step did not act, out of a table of ours, from what the trace says.
+
+    >>> why_of("late: 30 ms"), why_of("history of 12 s ago: the state is away"), why_of("no lists were asked for")
+    ('late', 'stale', 'other')
+    """
+    head = skipped.partition(":")[0]
+    return head if head in WHYS else next((why for begins, why in STATE.items() if head.startswith(begins)), "other")
 
 
 class Versions:
@@ -175,11 +201,13 @@ class Watch:
             await self._app(scope, receive, send)
             return
         status, start, counted = 500, time.perf_counter(), False
+        self._monitor.running += 1
 
         def count() -> None:
             nonlocal counted
             if not counted:
                 counted = True
+                self._monitor.running -= 1
                 route = getattr(scope.get("route"), "path", "other")
                 self._monitor.answered(scope["method"], route, status, time.perf_counter() - start)
 

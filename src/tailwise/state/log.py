@@ -63,6 +63,8 @@ class EventLog:
         self._rotation = rotation
         self._written = time.monotonic()
         self._begun = False  # a segment that the disk refused
+        self._waits = False  # whether it was said that something keeps the log from being written
+        self.behind = 0  # events that wait, as this process saw last; 0 where another one writes
         self._end = Signal()
         self._thread: Thread | None = None
         with _explaining(folder):
@@ -96,6 +98,7 @@ class EventLog:
         """
         count = 0
         with _alone(self.folder) as alone:
+            self.behind = self._store.waiting() if alone else 0
             if not alone:
                 return 0
             while self._due(everything=everything) and self._next():
@@ -120,8 +123,8 @@ class EventLog:
         """Whether a segment should be written now."""
         if everything or self._begun:
             return True
-        waiting, old = self._store.waiting(), time.monotonic() - self._written >= self._rotation.seconds
-        return waiting >= self._rotation.events or (old and waiting > 0)
+        old = time.monotonic() - self._written >= self._rotation.seconds
+        return self.behind >= self._rotation.events or (old and self.behind > 0)
 
     def _next(self) -> bool:
         """Write the next segment; False when nothing waits."""
@@ -134,7 +137,7 @@ class EventLog:
             if segment.events and not path.exists():
                 _write(path, _frame(segment.events))
         self._store.settle(segment.name)
-        self._begun, self._written = False, time.monotonic()
+        self._begun, self._written, self.behind = False, time.monotonic(), self._store.waiting()
         return True
 
     def _run(self) -> None:
@@ -147,7 +150,15 @@ class EventLog:
         try:
             work()
         except TailwiseError as error:
-            log.warning("event log waits: %s", error)
+            if not self._waits:  # once, and not every second for as long as a disk is full
+                log.warning("event log waits: %s", error)
+            self._waits = True
+            with suppress(TailwiseError):
+                self.behind = self._store.waiting()
+        else:
+            if self._waits:
+                log.warning("event log goes on")
+            self._waits = False
 
 
 def _frame(events: Sequence[Event]) -> pl.DataFrame:
