@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from redis import Redis
 
 from tailwise.data.load import load
 from tailwise.errors import UnavailableError
@@ -223,3 +224,40 @@ def test_a_folder_that_is_away_is_told_once_with_what_waits_and_so_is_its_return
         "event log goes on",
     ]
     assert logged(folder) == ["i1", "i2", "i3"]
+
+
+def test_a_store_that_began_again_goes_on_with_the_log_and_erases_what_the_one_before_wrote(
+    store: Any, folder: Path, tmp_path: Path
+) -> None:
+    with closing(open_store(f"sqlite:///{tmp_path}/before.sqlite")) as before:
+        writing = EventLog(before, folder, SMALL)
+        for number in (1, 2, 3):
+            before.append([*events(number), *events(number, user_id="bob")])
+            writing.write(everything=True)
+
+    writing = EventLog(store, folder, SMALL)
+    store.erase("ann")
+    writing.write()
+    store.append(events(4, user_id="bob"))
+    writing.write(everything=True)
+
+    assert logged(folder) == ["i1", "i2", "i3", "i4"]
+    assert sorted(log.segment_number(path.name) for path in folder.glob("*.parquet")) == [1, 2, 3, 4]
+
+
+def test_a_redis_that_was_emptied_loses_nothing_that_came_later_from_the_log(own_redis: Any, folder: Path) -> None:
+    own_redis.settings = ()
+    own_redis.start()
+    with closing(open_store(own_redis.url())) as store:
+        writing = EventLog(store, folder, SMALL)
+        store.append([*events(1), *events(1, user_id="bob")])
+        writing.write(everything=True)
+        with Redis(port=own_redis.port) as client:
+            client.flushall()
+
+        store.append(events(2, user_id="bob"))
+        store.erase("ann")  # before anybody looked
+        writing.write(everything=True)
+
+    assert logged(folder) == ["i1", "i2"]
+    assert {user for path in folder.glob("*.parquet") for user in pl.read_parquet(path)["user_id"]} == {"bob"}

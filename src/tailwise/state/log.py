@@ -70,7 +70,8 @@ class EventLog:
         with _explaining(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".writing").touch()
-        store.keep_journal()
+            self._known = (0, 0)  # when the folder changed last, and the number of its newest segment then
+            store.keep_journal(self._newest())
 
     def start(self) -> None:
         """Begin to write what waits, and go on."""
@@ -101,6 +102,7 @@ class EventLog:
             self.behind = self._store.waiting() if alone else 0
             if not alone:
                 return 0
+            self._store.keep_journal(self._newest())  # a store that began again, empty, knows neither
             while self._due(everything=everything) and self._next():
                 count += 1
             self.follow()
@@ -118,6 +120,14 @@ class EventLog:
                 changed += _without(path, newest)
         self._store.followed(erasures)
         return changed
+
+    def _newest(self) -> int:
+        """The number of the newest segment in the folder; what is new gets a higher one, or erasing would miss it."""
+        changed = self.folder.stat().st_mtime_ns
+        if self._known[0] != changed:
+            numbers = [segment_number(path.name) for path in self.folder.glob(SEGMENTS)]
+            self._known = (changed, max(numbers, default=0))
+        return self._known[1]
 
     def _due(self, *, everything: bool) -> bool:
         """Whether a segment should be written now."""

@@ -114,10 +114,11 @@ class MemoryStore:
         with self._lock:
             return sum(len(kept.events) for kept in self._people.values())
 
-    def keep_journal(self) -> None:
+    def keep_journal(self, after: int = 0) -> None:
         """From now on hold every new event until it is settled."""
         with self._lock:
             self._journal = deque() if self._journal is None else self._journal
+            self._number = max(self._number, after)
 
     def waiting(self) -> int:
         """Events that the journal holds."""

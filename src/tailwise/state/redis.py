@@ -50,6 +50,7 @@ class RedisStore:
         self._reads = reads
         self._writes = writes
         self._clock = Clock()
+        self._log = ""  # "1" from when a log is kept here
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -85,7 +86,7 @@ class RedisStore:
             return 0
         keep = self.bounds.keep_days
         ttl = "" if keep is None else str(int(keep * DAY_S * 1000))
-        arguments: list[Any] = [secrets.token_hex(8), self.bounds.most, self.bounds.ids, self._cutoff(), ttl]
+        arguments: list[Any] = [secrets.token_hex(8), self.bounds.most, self.bounds.ids, self._cutoff(), ttl, self._log]
         for e in events:
             said = _encode((e.item_id, e.event, e.value, e.request_id, e.position, e.propensity))
             code = b"" if e.event_id is None else id_hash(e.event_id).to_bytes(8, "big")
@@ -117,7 +118,7 @@ class RedisStore:
 
         The server's append-only file forgets them when it is next rewritten.
         """
-        return int(self._write(scripts.ERASE, [user_id, hash_of(user_id)]))
+        return int(self._write(scripts.ERASE, [user_id, hash_of(user_id), self._log]))
 
     def erased(self, user_id: str) -> bool:
         """Whether the person was ever erased from this store."""
@@ -142,9 +143,10 @@ class RedisStore:
             total += sum(self._writes.call(lambda _, pipe=pipe: pipe.execute()))  # type: ignore[misc]  # bound at once
         return total
 
-    def keep_journal(self) -> None:
-        """From now on, and for good, hold every new event until it is settled."""
-        self._writes.call(lambda client: client.hset(self._key("state"), "journal", 1), again=True)
+    def keep_journal(self, after: int = 0) -> None:
+        """From now on, and for good, hold every new event until it is settled; segments go on ``after`` a number."""
+        self._log = "1"
+        self._write(scripts.KEEP, [after])
 
     def waiting(self) -> int:
         """Events that the journal holds."""

@@ -18,13 +18,15 @@ return {redis.call('ZRANGE', at .. 'p:' .. user, ARGV[3], ARGV[4], 'WITHSCORES')
 
 APPEND = """
 local at, token, most, ids, cutoff, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local head = 6
 local done = redis.call('GET', at .. 'done:' .. token)
 if done then return tonumber(done) end
-local journal = redis.call('HGET', at .. 'state', 'journal')
+-- Who keeps the log says so each time: a server that began again, empty, knows of no log.
+local journal = ARGV[6] == '1' or redis.call('HGET', at .. 'state', 'journal')
 local version = redis.call('HINCRBY', at .. 'state', 'version', 1)
-local seq = redis.call('HINCRBY', at .. 'state', 'seq', (#ARGV - 5) / 6)
+local seq = redis.call('HINCRBY', at .. 'state', 'seq', (#ARGV - head) / 6)
 local new, people = 0, {}
-for i = 6, #ARGV, 6 do
+for i = head + 1, #ARGV, 6 do
   local user, score, said, code, id, kind = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3], ARGV[i+4], ARGV[i+5]
   local known = false
   if code ~= '' then
@@ -37,7 +39,7 @@ for i = 6, #ARGV, 6 do
   if not known then
     new = new + 1
     people[user] = true
-    local place = struct.pack('>I8', seq - (#ARGV - 5) / 6 + (i - 6) / 6 + 1)
+    local place = struct.pack('>I8', seq - (#ARGV - head) / 6 + (i - head - 1) / 6 + 1)
     redis.call('ZADD', at .. 'p:' .. user, score, place .. said)
     redis.call('HINCRBY', at .. 'c:' .. user, kind, 1)
     if journal then redis.call('XADD', at .. 'journal', '*', 'u', user, 't', score, 'p', said, 'i', id) end
@@ -61,7 +63,7 @@ local at, user, hash = KEYS[1], ARGV[1], ARGV[2]
 local gone = redis.call('ZCARD', at .. 'p:' .. user)
 redis.call('DEL', at .. 'p:' .. user, at .. 'c:' .. user)
 redis.call('HSET', at .. 'erased', hash, redis.call('HINCRBY', at .. 'state', 'version', 1))
-if redis.call('HGET', at .. 'state', 'journal') then
+if ARGV[3] == '1' or redis.call('HGET', at .. 'state', 'journal') then
   redis.call('HSET', at .. 'follow', hash, redis.call('HGET', at .. 'state', 'segment') or 0)
 end
 local from = '-'
@@ -82,6 +84,18 @@ if gone > 0 then
   if redis.call('EXISTS', KEYS[1] .. 'p:' .. ARGV[1]) == 0 then redis.call('DEL', KEYS[1] .. 'c:' .. ARGV[1]) end
 end
 return gone
+"""
+
+KEEP = """
+local state, known = KEYS[1] .. 'state', redis.call('HMGET', KEYS[1] .. 'state', 'journal', 'segment')
+if not known[1] then redis.call('HSET', state, 'journal', 1) end
+if tonumber(known[2] or '0') < tonumber(ARGV[1]) then
+  redis.call('HSET', state, 'segment', ARGV[1])
+  for _, hash in ipairs(redis.call('HKEYS', KEYS[1] .. 'follow')) do
+    redis.call('HSET', KEYS[1] .. 'follow', hash, ARGV[1])
+  end
+end
+return 0
 """
 
 CLAIM = """

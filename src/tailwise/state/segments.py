@@ -15,9 +15,10 @@ from tailwise.state.store import Erasure, Segment
 from tailwise.state.tables import Writer
 
 
-def keep_journal(writer: Writer) -> None:
-    """Hold every new event from now on."""
+def keep_journal(writer: Writer, after: int) -> None:
+    """Hold every new event from now on; the next segment has a number above ``after``."""
     writer.state.journal = 1
+    writer.state.segment = max(writer.state.segment, after)
 
 
 def claim(writer: Writer, token: str, most: int) -> Segment | None:

@@ -128,9 +128,12 @@ class SqliteStore:
         with self._reading() as connection:
             return int(connection.execute("SELECT events FROM state").fetchone()[0])
 
-    def keep_journal(self) -> None:
-        """From now on, and for good, hold every new event until it is settled."""
-        self._commits.write(segments.keep_journal)
+    def keep_journal(self, after: int = 0) -> None:
+        """From now on, and for good, hold every new event until it is settled; segments go on ``after`` a number."""
+        with self._reading() as connection:
+            journal, segment = connection.execute("SELECT journal, segment FROM state").fetchone()
+        if not journal or segment < after:
+            self._commits.write(partial(segments.keep_journal, after=after))
 
     def waiting(self) -> int:
         """Events that the journal holds."""

@@ -136,8 +136,8 @@ class StateStore(Protocol):
 class Journal(Protocol):
     """What a store gives on to the log: every event once, in parts that survive a crash of whoever writes them."""
 
-    def keep_journal(self) -> None:
-        """From now on, and for good, hold every new event until it is settled."""
+    def keep_journal(self, after: int = 0) -> None:
+        """From now on, and for good, hold every new event until it is settled; segments go on ``after`` a number."""
         ...
 
     def waiting(self) -> int:
