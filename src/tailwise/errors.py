@@ -4,6 +4,7 @@ The error tree: every error that Tailwise raises on purpose.
     TailwiseError
     ├── UserError             the caller can mend it (exit 1, HTTP 4xx)
     │   ├── ConfigError       a setting, a pipeline or a rules file
+    │   │   └── UsageError    a command was asked wrongly (exit 2)
     │   ├── DataError         a data folder, a file, a row, a value
     │   ├── RequestError      one request: a field, a size, a value
     │   ├── ShapeError        arrays that do not fit each other
@@ -27,6 +28,10 @@ class UserError(TailwiseError):
 
 class ConfigError(UserError):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class UsageError(ConfigError):
+    """A command lacks an argument, or an option of it is out of range or excludes another."""
 
 
 class DataError(UserError):

@@ -15,6 +15,7 @@ import pytest
 from tailwise.cli import VERBS, _fail, main, parser
 
 RUN = (sys.executable, "-m", "tailwise.cli")
+MAKE = "make one with: tailwise fit DATA --out MODEL"
 
 
 def failed(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
@@ -99,6 +100,27 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 )
 def test_a_usage_error_is_one_line_and_exits_2(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert misused(capsys, *shlex.split(line)) == f"tailwise: {message}"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("serve", f"serve takes a MODEL, or --tenants DIR; {MAKE}; see: tailwise serve --help"),
+        ("serve m --tenants t", "serve takes a MODEL, or --tenants DIR; not both; see: tailwise serve --help"),
+        ("serve m --workers 0", "workers is 0, but it must be at least 1"),
+        ("serve m --port 70000", "port is 70000, but it must be between 0 and 65535"),
+        (
+            "data pseudonymise a b",
+            "pseudonymise needs a secret: --secret FILE; make one with: openssl rand -hex 32",
+        ),
+    ],
+)
+def test_what_only_the_verb_sees_to_be_asked_wrongly_exits_2_too(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(shlex.split(line)) == 2
+
+    assert capsys.readouterr().err == f"tailwise: {message}\n"
 
 
 def test_an_unknown_verb_is_a_usage_error_that_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

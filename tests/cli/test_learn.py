@@ -132,7 +132,7 @@ def test_bad_asking_is_told_in_a_line(model: Path, tmp_path: Path, capsys: pytes
     )
     assert run("learn", tmp_path / "no", "--follow", tmp_path, "--once") == 1
     assert "is not a model folder" in capsys.readouterr().err
-    assert run("learn", model, "--follow", tmp_path, "--every", "0") == 1
+    assert run("learn", model, "--follow", tmp_path, "--every", "0") == 2
     assert capsys.readouterr().err == "tailwise: --every is 0, but it must be above 0 seconds\n"
 
 

@@ -47,7 +47,7 @@ def test_a_demo_says_that_the_port_is_taken_before_it_begins(
 def test_a_setting_out_of_range_is_one_line(
     option: str, value: str, said: str, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["serve", str(model), "--port", "0", option, value]) == 1
+    assert main(["serve", str(model), "--port", "0", option, value]) == 2
 
     assert capsys.readouterr().err == f"tailwise: serve: {said}\n"
 

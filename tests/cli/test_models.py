@@ -232,16 +232,16 @@ def test_a_model_that_is_half_written_is_none(model: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "code"),
     [
-        (("--config", "none.toml"), "none.toml cannot be read: No such file or directory"),
-        (("--until", "soon"), "time is 'soon', but it must be seconds since epoch or ISO 8601, as 2026-01-31"),
+        (("--config", "none.toml"), "none.toml cannot be read: No such file or directory", 1),
+        (("--until", "soon"), "time is 'soon', but it must be seconds since epoch or ISO 8601, as 2026-01-31", 2),
     ],
 )
 def test_fit_says_which_option_is_wrong(
-    words: tuple[str, str], message: str, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, str], message: str, code: int, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("fit", shop, "--out", tmp_path / "model", *words) == 1
+    assert run("fit", shop, "--out", tmp_path / "model", *words) == code
 
     assert capsys.readouterr().err == f"tailwise: {message}\n"
     assert list(tmp_path.iterdir()) == []
@@ -336,7 +336,7 @@ def test_items_that_nobody_had_are_judged_by_the_cold_split(
 
 
 def test_compare_needs_two_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("compare", tmp_path) == 1
+    assert run("compare", tmp_path) == 2
 
     rule = "compare needs at least two reports; make one with: tailwise evaluate MODEL DIR --out REPORT"
     assert capsys.readouterr().err == f"tailwise: {rule}\n"

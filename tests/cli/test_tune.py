@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_the_best_so_far_and_no_process(running: subprocess.Popen[
 def test_what_is_asked_wrongly_is_refused(
     words: tuple[Any, ...], message: str, shop: Path, quick: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("tune", shop, "--config", quick, *words) == 1
+    assert run("tune", shop, "--config", quick, *words) == 2
 
     assert capsys.readouterr().err == f"tailwise: {message}\n"
 

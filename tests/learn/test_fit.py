@@ -21,6 +21,7 @@ from tailwise.data.split import split_last
 from tailwise.data.synthetic import make_world
 from tailwise.errors import ConfigError, DataError
 from tailwise.learn.fit import LEAST_EVENTS, fit
+from tailwise.learn.start import moment_of
 from tailwise.pipeline import Engine
 from tailwise.types import Request
 
@@ -152,7 +153,10 @@ def test_too_few_events_to_learn_from_fit_what_needs_none(data: Dataset, fitted:
 
 
 def test_a_time_before_all_events_is_refused(data: Dataset, fitted: Fit) -> None:
-    with pytest.raises(DataError, match=r"^synthetic has 0 events to learn from, but at least 10 are needed$"):
+    first, last = (moment_of(time) for time in (data.events["time"].min(), data.events["time"].max()))
+    when = f"the first is of {first} and the last of {last}: choose a later --until than 1970-01-01T00:00:00"
+    few = "synthetic has 0 events to learn from, but at least 10 are needed"
+    with pytest.raises(DataError, match=f"^{few}; {when}$"):
         fitted(data, until=0.0)
 
 

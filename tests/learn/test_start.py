@@ -96,7 +96,8 @@ def test_the_second_shop_has_the_first_ones_space(shops: tuple[Dataset, Dataset,
 def test_a_cut_that_leaves_too_few_events_is_refused(shops: tuple[Dataset, Dataset, Path, Settings]) -> None:
     _, two, _, settings = shops
 
-    with pytest.raises(DataError, match=r"^two has 0 events to learn from, but at least 10 are needed$"):
+    found = r"^two has 0 events to learn from, but at least 10 are needed; the first is of \S+ and the last of \S+: "
+    with pytest.raises(DataError, match=found + "choose a later --until than 1970-01-01T00:00:00$"):
         fit(two, PIPELINE, until=0.0, settings=settings)
     with pytest.raises(ConfigError, match=r"^holdout is 'first', but it must be 'last'$"):
         fit(two, PIPELINE, holdout="first", settings=settings)

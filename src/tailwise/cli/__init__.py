@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import logging
 
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    from tailwise.errors import TailwiseError
+    from tailwise.errors import TailwiseError, UsageError
 
     module, _, function = VERBS[options.verb].partition(":")
     try:
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TailwiseError as error:
         if options.debug:
             raise
-        return _fail(str(error))
+        return _fail(str(error), code=2 if isinstance(error, UsageError) else 1)
     except BrokenPipeError:  # the reader of our output went away, as ``head`` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -287,8 +287,8 @@ def _pin_threads(verb: str) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, *, code: int = 1) -> int:
     from tailwise.serve.masking import masked
 
     print(masked(f"tailwise: {' '.join(message.split())}"), file=sys.stderr)  # noqa: T201  this is where the command speaks
-    return 1
+    return code

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailwise.cli.progress import Progress, say
-from tailwise.errors import ConfigError, UnavailableError
+from tailwise.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from tailwise.data.load import Dataset
@@ -66,7 +66,7 @@ def folds_of(data: Dataset, *, by: str, folds: int, seed: int) -> list[Split]:
     from tailwise.data.split import k_fold
 
     if folds < 2:
-        raise ConfigError(f"folds is {folds}, but it must be at least 2")
+        raise UsageError(f"folds is {folds}, but it must be at least 2")
     if by == "chance":
         return k_fold(data, folds=folds, seed=seed)
     return _by_people(data, folds, seed) if by == "people" else _by_time(data, folds)

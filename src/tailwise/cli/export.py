@@ -35,14 +35,14 @@ def export_model(options: argparse.Namespace) -> int:
     from importlib import util
 
     from tailwise import artifacts
-    from tailwise.errors import ConfigError, UnavailableError
+    from tailwise.errors import UnavailableError, UsageError
     from tailwise.nets.quantise import quantise_onnx
 
     if util.find_spec("onnx") is None:
         raise UnavailableError("exporting a model needs onnx: pip install 'tailwise[train]'")
     out = options.out or options.model.with_name(f"{options.model.name}-int8")
     if out.resolve() == options.model.resolve():
-        raise ConfigError(f"--out is {out}, which is the model itself; choose another folder")
+        raise UsageError(f"--out is {out}, which is the model itself; choose another folder")
     manifest = artifacts.check(options.model)
     changed: dict[str, int] = {}
     with artifacts.writing(out, {**manifest, "int8": changed}, keep=True) as fresh:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tailwise.cli.progress import say
-from tailwise.errors import ConfigError
+from tailwise.errors import UsageError
 
 if TYPE_CHECKING:
     from tailwise.serve.keys import Key
@@ -22,13 +22,13 @@ def keep_keys(options: argparse.Namespace) -> int:
     Do one thing to a file of keys. A running service sees it within a second.
 
     Raises:
-        ConfigError: An option is missing or wrong, or no key has the id.
+        UsageError: An option is missing or wrong, or no key has the id.
     """
     from tailwise.serve import keys
 
     now = time.time()
     if options.what in {"revoke", "rotate"} and options.id is None:
-        raise ConfigError(f"{options.what} needs the id of a key; see: tailwise keys list --keys {options.keys}")
+        raise UsageError(f"{options.what} needs the id of a key; see: tailwise keys list --keys {options.keys}")
     if options.what == "list":
         _list(keys.read_keys(options.keys).key, now)
     elif options.what == "revoke":
@@ -36,7 +36,7 @@ def keep_keys(options: argparse.Namespace) -> int:
         say(f"key {key.id} is revoked; a running service stops taking it within a second")
     elif options.what == "rotate":
         if options.hours < 0:
-            raise ConfigError(f"hours is {options.hours:g}, but it must be at least 0")
+            raise UsageError(f"hours is {options.hours:g}, but it must be at least 0")
         key, secret = keys.rotate_key(options.keys, options.id, now=now, grace=options.hours * HOUR_S)
         say(f"key {key.id} may do what {options.id} may, which goes on for {options.hours:g} hours")
         _show(secret)
@@ -50,9 +50,9 @@ def keep_keys(options: argparse.Namespace) -> int:
 def _chosen(options: argparse.Namespace, now: float) -> dict[str, object]:
     """The fields of a new key as the options say."""
     if options.days is not None and not options.days > 0:  # NaN is no time either
-        raise ConfigError(f"days is {options.days:g}, but it must be above 0")
+        raise UsageError(f"days is {options.days:g}, but it must be above 0")
     if options.burst is not None and options.rate is None:
-        raise ConfigError("burst is given without rate; how fast do requests come back? add --rate")
+        raise UsageError("burst is given without rate; how fast do requests come back? add --rate")
     scopes = tuple(dict.fromkeys(word.strip() for word in options.scopes.split(",")))
     fields = {"name": options.name, "scopes": scopes, "tenant": options.tenant, "rate": options.rate}
     fields |= {"burst": options.burst, "daily": options.daily}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailwise.cli.options import seed_option, whole
 from tailwise.cli.progress import say
-from tailwise.errors import ConfigError
+from tailwise.errors import UsageError
 
 if TYPE_CHECKING:
     from tailwise.learn.arrivals import Log
@@ -37,7 +37,7 @@ def learn_on(options: argparse.Namespace) -> int:
     from tailwise.learn.arrivals import Log
 
     if options.every <= 0:
-        raise ConfigError(f"--every is {options.every:g}, but it must be above 0 seconds")
+        raise UsageError(f"--every is {options.every:g}, but it must be above 0 seconds")
     model, log = options.out or options.model, Log(options.follow)
     learner = _begun(options, model)
     if options.once:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tailwise.cli.progress import Progress, say
-from tailwise.errors import ConfigError
+from tailwise.errors import ConfigError, UsageError
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -55,10 +55,14 @@ def serve_model(options: argparse.Namespace) -> int:
 
     threads = Settings.from_environment().threads if "TAILWISE_THREADS" in os.environ else 1
     if (options.model is None) == (options.tenants is None):
-        raise ConfigError("serve takes a MODEL, or --tenants DIR; see: tailwise serve --help")
+        both = "not both" if options.model is not None else "make one with: tailwise fit DATA --out MODEL"
+        raise UsageError(f"serve takes a MODEL, or --tenants DIR; {both}; see: tailwise serve --help")
     given = {name: value for name, value in vars(options).items() if name in Service.model_fields}
     given["model"] = options.model or options.tenants
-    service = settings_of(Service, {**given, "threads": threads}, where="serve")
+    try:
+        service = settings_of(Service, {**given, "threads": threads}, where="serve")
+    except ConfigError as error:  # what is wrong was said on the command line
+        raise UsageError(str(error)) from error
     configure(service.log_format, requests=service.log_requests)
     serve(service)
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tailwise.cli.progress import Progress, say
-from tailwise.errors import ConfigError, RequestError, UnavailableError
+from tailwise.errors import RequestError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from tailwise.data.load import Dataset
@@ -141,7 +141,7 @@ def compare_reports(options: argparse.Namespace) -> int:
     from tailwise.evaluate import compare
 
     if len(options.reports) < 2:
-        raise ConfigError("compare needs at least two reports; make one with: tailwise evaluate MODEL DIR --out REPORT")
+        raise UsageError("compare needs at least two reports; make one with: tailwise evaluate MODEL DIR --out REPORT")
     say(compare.comparison_table(compare.compare_reports(options.reports)))
     return 0
 
@@ -233,8 +233,8 @@ def seconds(text: str) -> float:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError as error:
-            raise ConfigError(wrong) from error
+            raise UsageError(wrong) from error
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(number):
-        raise ConfigError(wrong)
+        raise UsageError(wrong)
     return number

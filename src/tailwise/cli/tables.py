@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tailwise.cli.progress import say
-from tailwise.errors import ConfigError
+from tailwise.errors import UsageError
 
 
 def get_data(options: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def _pseudonymise(options: argparse.Namespace) -> int:
     from tailwise.data.pseudonyms import Pseudonyms, copy_folder
 
     if options.secret is None:
-        raise ConfigError("pseudonymise needs a secret: --secret FILE; make one with: openssl rand -hex 32")
+        raise UsageError("pseudonymise needs a secret: --secret FILE; make one with: openssl rand -hex 32")
     copy_folder(Path(options.name), options.folder, Pseudonyms.read(options.secret))
     say(f"{options.folder} holds the same with people renamed; other columns of theirs are as they were")
     return 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tailwise.cli import THREAD_VARIABLES
 from tailwise.cli.asked import Asked
 from tailwise.cli.progress import Progress, say
-from tailwise.errors import ConfigError, TailwiseError, UnavailableError
+from tailwise.errors import ConfigError, TailwiseError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -32,9 +32,9 @@ def tune_pipeline(options: argparse.Namespace) -> int:
 
     for name in ("trials", "jobs"):
         if getattr(options, name) < 1:
-            raise ConfigError(f"{name} is {getattr(options, name)}, but it must be at least 1")
+            raise UsageError(f"{name} is {getattr(options, name)}, but it must be at least 1")
     if options.timeout is not None and not options.timeout > 0:
-        raise ConfigError(f"timeout is {options.timeout:g}, but it must be above 0 seconds")
+        raise UsageError(f"timeout is {options.timeout:g}, but it must be above 0 seconds")
     search = _search(options)
     before = found(search)
     left = max(0, options.trials - len(before.trials))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 
@@ -67,7 +68,7 @@ def training_part(data: Dataset, until: float | None, holdout: str | None, *, le
         DataError: Enough are there, but fewer than ``least`` of them are left.
         ConfigError: ``holdout`` is something else than ``last``.
     """
-    before = data.events.height
+    whole, before = data, data.events.height
     if until is not None:
         data = data.with_events(data.events.filter(pl.col("time") < until))
     if holdout == "last":
@@ -75,8 +76,30 @@ def training_part(data: Dataset, until: float | None, holdout: str | None, *, le
     elif holdout is not None:
         raise ConfigError(f"holdout is {holdout!r}, but it must be 'last'")
     if data.events.height < least <= before:
-        raise DataError(f"{data.name} has {data.events.height} events to learn from, but at least {least} are needed")
+        few = f"{data.name} has {data.events.height} events to learn from, but at least {least} are needed"
+        raise DataError(few + _remedy(whole, until))
     return data
+
+
+def _remedy(whole: Dataset, until: float | None) -> str:
+    """What to do where a cut left too few events: when the first and the last of them were."""
+    if until is None:
+        return ""
+    first, last = (moment_of(time) for time in (whole.events["time"].min(), whole.events["time"].max()))
+    return f"; the first is of {first} and the last of {last}: choose a later --until than {moment_of(until)}"
+
+
+def moment_of(seconds: Any) -> str:
+    """
+    A time as people and ``--until`` write it, UTC.
+
+    >>> moment_of(1_000_000_000)
+    '2001-09-09T01:46:40'
+    """
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+    except (ValueError, OverflowError, OSError):  # beyond the years 1 to 9999
+        return f"{float(seconds):.15g}"
 
 
 def without_events(config: PipelineConfig, *, begun: bool) -> tuple[PipelineConfig, list[str]]:

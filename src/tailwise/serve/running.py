@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from tailwise import artifacts
-from tailwise.errors import ConfigError, UnavailableError
+from tailwise.errors import UnavailableError, UsageError
 from tailwise.pipeline import Engine
 from tailwise.serve.app import create_app
 from tailwise.serve.doors import check_doors, tls_of
@@ -49,17 +49,17 @@ def serve(service: Service) -> None:
     Serve a model until it is told to stop (ctrl-c or SIGTERM); running requests are answered first.
 
     Raises:
-        ConfigError: The port is not one, there are no workers, or they cannot share the state.
+        UsageError: The port is not one, there are no workers, or they cannot share the state.
         UnavailableError: The port is in use, or may not be listened on.
         ArtifactError: The model is missing or damaged.
     """
     if service.workers < 1:
-        raise ConfigError(f"workers is {service.workers}, but it must be at least 1")
+        raise UsageError(f"workers is {service.workers}, but it must be at least 1")
     check_doors(service)
     url = common_state(service)
     if service.workers > 1 and url.startswith("memory:"):
         others = f"{service.workers} workers cannot share; give sqlite:///PATH, or one worker"
-        raise ConfigError(f"state is {url!r}, which {others}")
+        raise UsageError(f"state is {url!r}, which {others}")
     listening = bind(service.host, service.port)
     service = service.model_copy(update={"state": url, "port": listening.getsockname()[1]})
     try:
@@ -82,7 +82,7 @@ def bind(host: str, port: int) -> socket.socket:
     A socket on an address, held from now on, so that nobody can take the port while the model loads.
 
     Raises:
-        ConfigError: The port or the host is not one.
+        UsageError: The port or the host is not one.
         UnavailableError: The port is in use or not allowed.
     """
     held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -91,10 +91,10 @@ def bind(host: str, port: int) -> socket.socket:
         held.bind((host, port))
     except OverflowError as error:
         held.close()
-        raise ConfigError(f"port is {port}, but it must be between 0 and 65535") from error
+        raise UsageError(f"port is {port}, but it must be between 0 and 65535") from error
     except socket.gaierror as error:
         held.close()
-        raise ConfigError(f"host {host!r} has no address here; the usual one is 127.0.0.1") from error
+        raise UsageError(f"host {host!r} has no address here; the usual one is 127.0.0.1") from error
     except OSError as error:
         held.close()
         if error.errno == errno.EADDRINUSE:
