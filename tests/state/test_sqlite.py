@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tailwise.errors import ArtifactError, DataError, UnavailableError
 from tailwise.state import sqlite
+from tailwise.state.commits import _Write
 from tailwise.state.migrate import VERSION
 from tailwise.state.sqlite import SqliteStore
 from tailwise.state.store import Bounds, hash_of
@@ -230,6 +232,52 @@ def test_a_file_damaged_while_it_is_closed_is_named_when_it_is_read(path: Path) 
 
     with closing(SqliteStore(path)) as store, pytest.raises(UnavailableError, match=r"it is damaged: move it away"):
         store.history("ann", 10)
+
+
+def test_a_damaged_key_makes_nobody_a_stranger_without_a_word(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    people = [f"person-{number:03d}" for number in range(300)]
+    with closing(SqliteStore(path)) as store:
+        store.append([Event(user_id, "a", 1.0) for user_id in people])
+        store.erase("gone")
+        assert store.sweep() == 0
+        assert store.history("stranger", 10) == []
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"person-123", b"person-\x0023", 1))
+    message = (
+        f"{path} is damaged and may have lost person {hash_of('person-123')[:8]} (the hash of the id); restore a copy"
+    )
+
+    with closing(SqliteStore(path)) as store:
+        store.sweep()
+        store.sweep()
+
+        with pytest.raises(UnavailableError, match=f"^{re.escape(message)}$"):
+            store.history("person-123", 10)
+        assert store.history("person-007", 10) == [Event("person-007", "a", 1.0)]
+        assert store.history("gone", 10) == []
+        assert store.append([Event("person-007", "b", 2.0)]) == 1
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [f"{path} is damaged"]
+
+
+def test_a_damaged_page_fails_the_writes_of_its_people_alone(path: Path) -> None:
+    people = [f"person-{number:05d}" for number in range(3000)]
+    with closing(SqliteStore(path)) as store:
+        store.append([Event(user_id, "a", 1.0) for user_id in people])
+    data = bytearray(path.read_bytes())
+    pages = range(0, len(data), 4096)
+    page = next(at for at in pages if b"person-01500" in data[at : at + 4096] and data[at] == 10)  # a leaf
+    data[page : page + 8] = b"\xff" * 8
+    path.write_bytes(data)
+
+    with closing(SqliteStore(path)) as store:
+        writes = [_Write(partial(Writer.append, events=[Event(name, "b", 2.0)])) for name in (people[0], people[1500])]
+        store._commits._commit(writes)
+
+        assert [write.error is None for write in writes] == [True, False]
+        assert str(writes[1].error).startswith(f"{path}: database disk image is malformed; it is damaged")
+        assert [event.item_id for event in store.history(people[0], 10)] == ["a", "b"]
+        with pytest.raises(UnavailableError, match="is damaged and may have lost person"):
+            store.history("stranger", 10)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class Commits:
         self.path = path
         self.connection = connection
         self.closed = False
+        self.damaged = False  # whether who is not found in the file may have been lost
         self._writer = writer
         self._queue: list[_Write] = []
         self._turn = Condition()
@@ -125,26 +126,33 @@ class Commits:
                 self._writer.begin()
                 results = [write.work(self._writer) for write in batch]
                 self._writer.finish()
-        except (TailwiseError, *UNSTORABLE) as error:
+        except (TailwiseError, sqlite3.Error, *UNSTORABLE) as error:
             self._writer.forget()
-            if len(batch) > 1:
+            if len(batch) > 1 and _is_of_one(error):
                 for write in batch:
                     self._commit([write])
                 return
-            if isinstance(error, TailwiseError):
-                batch[0].error = error
-            else:
-                batch[0].error = DataError(f"an event cannot be stored: {error}")
-        except sqlite3.Error as error:
-            self._writer.forget()
             for write in batch:
-                write.error = explained(self.path, error)
+                write.error = self._told(error)
         except BaseException:
             self._writer.forget()  # what it holds in memory did not happen either
             raise
         else:
             for write, result in zip(batch, results, strict=True):
                 write.result, write.error = result, None
+
+    def _told(self, error: Exception) -> TailwiseError:
+        if isinstance(error, TailwiseError):
+            return error
+        if isinstance(error, sqlite3.Error) and not isinstance(error, UNSTORABLE):
+            self.damaged |= is_damage(error)
+            return explained(self.path, error)
+        return DataError(f"an event cannot be stored: {error}")
+
+
+def _is_of_one(error: Exception) -> bool:
+    """Whether one of several writes is at fault: its values, or the page that its person stands on."""
+    return not isinstance(error, sqlite3.Error) or isinstance(error, UNSTORABLE) or is_damage(error)
 
 
 @contextmanager
@@ -154,6 +162,11 @@ def explaining(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise explained(path, error) from error
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is not as SQLite wrote it."""
+    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) == sqlite3.SQLITE_CORRUPT
 
 
 def explained(path: Path, error: sqlite3.Error) -> UnavailableError:

@@ -9,6 +9,7 @@ in the file, ``packing`` how events become bytes.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -18,12 +19,14 @@ from pathlib import Path
 
 from tailwise.errors import ArtifactError, UnavailableError
 from tailwise.state import segments
-from tailwise.state.commits import BUSY_S, Commits, explaining
+from tailwise.state.commits import BUSY_S, Commits, explaining, is_damage
 from tailwise.state.migrate import prepare
 from tailwise.state.packing import DAMAGED, check_storable, unpack, unpack_counts, unpacked
 from tailwise.state.store import Bounds, Clock, Erasure, Person, Segment, hash_of
 from tailwise.state.tables import Row, Writer
 from tailwise.types import Event
+
+log = logging.getLogger(__name__)
 
 MOST_CACHED = 50_000
 """Events kept in memory, some 15 MB; beyond it the cache starts afresh."""
@@ -85,6 +88,11 @@ class SqliteStore:
             *columns, version, erased = connection.execute(PERSON, key).fetchone()
             if version is None:
                 self._cache.pop(user_id, None)
+                if self._commits.damaged and erased is None:
+                    raise UnavailableError(
+                        f"{self.path} is damaged and may have lost person {hash_of(user_id)[:8]} (the hash of the id); "
+                        "restore a copy"
+                    )
                 return Person([], erased or 0, {}, erased is not None)
             row = Row(*columns)
             events = self._events(connection, user_id, row)
@@ -116,7 +124,16 @@ class SqliteStore:
             return bool(connection.execute("SELECT 1 FROM erased WHERE person = ?", (hash_of(user_id),)).fetchall())
 
     def sweep(self) -> int:
-        """Drop what is older than ``keep_days``, 500 people at a time; the number of events that went."""
+        """
+        Look the file over for damage, then drop what is older than ``keep_days``, 500 people at a time.
+
+        A key that the disk changed leads nowhere, so that its person would be a stranger without a word: once there is
+        any damage, who is not found is told as damaged. Cost: 0.3 s for a million people, beside other threads.
+
+        Returns:
+            The number of events that went.
+        """
+        self._look_over()
         total, after = 0, "" if self.bounds.keep_days is not None else None
         while after is not None:
             gone, after = self._commits.write(partial(Writer.sweep, after=after))
@@ -164,6 +181,20 @@ class SqliteStore:
         while self._idle:
             self._idle.pop().close()
 
+    def _look_over(self) -> None:
+        """Whether SQLite finds its file as it should be."""
+        before = self._commits.damaged
+        try:
+            with self._reading() as connection:
+                found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                self._commits.damaged = found != "ok"
+        except UnavailableError as error:
+            found = str(error)
+        if self._commits.damaged and not before:
+            log.warning(
+                "%s is damaged (%s): who is not found there may have been lost; restore a copy", self.path, found
+            )
+
     def _events(self, connection: sqlite3.Connection, user_id: str, row: Row) -> list[Event]:
         """The events of a row, oldest first; of what was read before only the end is read again."""
         known, last, events = self._cache.get(user_id, (b"", 0, []))
@@ -206,6 +237,9 @@ class SqliteStore:
                 connection = self._connect()
             try:
                 yield connection
+            except sqlite3.Error as error:
+                self._commits.damaged |= is_damage(error)
+                raise
             finally:
                 if self._commits.closed:
                     connection.close()
