@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -38,10 +39,16 @@ def model(engine: Engine, tmp_path: Path) -> Path:
 
 @contextmanager
 def process(
-    model: Path, *, workers: int = 1, port: int = 0, before: str = "", stderr: int | None = None
+    model: Path,
+    *,
+    workers: int = 1,
+    port: int = 0,
+    state: str | None = None,
+    before: str = "",
+    stderr: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The service as a process of its own, and its address once it says so; ``before`` is run first in it."""
-    code = f"{SERVE}{before}serve(Service(model=sys.argv[1], port={port}, workers={workers}))"
+    code = f"{SERVE}{before}serve(Service(model=sys.argv[1], port={port}, workers={workers}, state={state!r}))"
     command = [sys.executable, "-c", code, str(model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as started:
         assert started.stdout is not None
@@ -157,6 +164,35 @@ def test_when_a_worker_is_killed_the_other_answers_and_a_new_one_comes(model: Pa
     assert len(before) == 2
     assert set(answers) == {200}
     assert len(after & before) == 1
+
+
+def test_a_worker_that_comes_while_redis_is_away_answers_without_it_and_has_it_back(
+    model: Path, own_redis: Any
+) -> None:
+    own_redis.settings = ()
+    own_redis.start()
+    with bind("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    with process(model, workers=2, port=port, state=own_redis.url()) as (started, address):
+        transport = httpx.HTTPTransport(retries=9)
+        with httpx.Client(transport=transport, base_url=address, headers={"Connection": "close"}, timeout=60) as client:
+            client.get("/health")
+            before = children(started.pid)
+            own_redis.kill()
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+
+            answers = [client.post("/v1/rank", json={"user_id": "u"}) for _ in range(4)]  # of new workers alone
+            refused = client.post("/v1/events", json={"user_id": "u", "item_id": "i5"})
+            own_redis.start()
+            while client.post("/v1/events", json={"user_id": "u", "item_id": "i5", "event_id": "e"}).status_code != 200:
+                pass
+            after = children(started.pid)
+
+    assert not before & after
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["trace"][0]["skipped"] for answer in answers} == {"no history: the state is away"}
+    assert refused.status_code == 503
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -70,8 +70,10 @@ class Feeding:
         self._store, self._stored = store, stored
         self._end = Signal()
         self._threads: list[Thread] = []
-        self._log = None if service.log is None else EventLog(cast(Journal, store), service.log)
-        self._stream = None if service.ingest is None else RedisStream.open(service.ingest)
+        self._log = (
+            None if service.log is None else EventLog(cast(Journal, store), service.log, patient=service.patient)
+        )
+        self._stream = None if service.ingest is None else RedisStream.open(service.ingest, patient=service.patient)
         self._read = reader(service.pseudonymise)
 
     def behind(self) -> int:

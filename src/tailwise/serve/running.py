@@ -7,6 +7,8 @@ import logging
 import os
 import socket
 import tempfile
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -18,6 +20,7 @@ from tailwise.errors import UnavailableError, UsageError
 from tailwise.pipeline import Engine
 from tailwise.serve.app import create_app
 from tailwise.serve.doors import check_doors, tls_of
+from tailwise.serve.feeding import Feeding
 from tailwise.serve.heap import few_arenas, settle
 from tailwise.serve.logs import configure
 from tailwise.serve.models import unsound
@@ -113,7 +116,9 @@ def load(service: Service) -> ASGIApp:
 
 def _open(service: Service) -> FastAPI:
     """The application of a model folder, warmed up."""
-    engine = Engine.open(service.model, state=service.state or state_beside(service.model))
+    engine = Engine.open(service.model)
+    url = service.state or state_beside(service.model)
+    engine = replace(engine, store=open_store(url, patient=service.patient))
     why = unsound(engine)
     if why is not None:
         log.warning("the model is served, but %s", why)
@@ -131,9 +136,13 @@ def _serve_many(service: Service) -> None:
     """Several processes on one port. Each opens models and states, so all are looked at before any starts."""
     for own in [service] if service.tenants is None else services_of(service).values():
         artifacts.check(own.model)
-        open_store(own.state or "").close()
+        with closing(open_store(own.state or "")) as store:
+            Feeding(store, own).stop()  # says what is wrong with the log or the queue, and writes what waited
     _announce(service)
-    os.environ |= {SERVICE: service.model_dump_json(), **dict.fromkeys(THREADS, str(service.threads))}
+    os.environ |= {
+        SERVICE: service.model_copy(update={"patient": True}).model_dump_json(),
+        **dict.fromkeys(THREADS, str(service.threads)),
+    }
     with tempfile.TemporaryDirectory(prefix="tailwise-metrics-") as together:
         os.environ[SHARED] = together
         place: dict[str, Any] = {"host": service.host, "port": service.port, "workers": service.workers}

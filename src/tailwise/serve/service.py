@@ -28,6 +28,8 @@ class Service(Closed):
     """A Redis stream of events, ``redis://HOST:PORT/DB/STREAM``; None: events come over HTTP alone."""
     workers: int = 1
     """Processes; each holds the model."""
+    patient: bool = False
+    """Whether it begins although Redis is away: a further worker does, whose place the first process has looked at."""
     threads: int = 1
     """Of the matrix libraries, for each further process; the first one read its own before it began."""
     tenants: Path | None = None

@@ -57,7 +57,7 @@ class EventLog:
         UnavailableError: The folder cannot be made or written to.
     """
 
-    def __init__(self, store: Journal, folder: Path, rotation: Rotation = Rotation()) -> None:
+    def __init__(self, store: Journal, folder: Path, rotation: Rotation = Rotation(), *, patient: bool = False) -> None:
         self.folder = folder
         self._store = store
         self._rotation = rotation
@@ -71,7 +71,11 @@ class EventLog:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ".writing").touch()
             self._known = (0, 0)  # when the folder changed last, and the number of its newest segment then
-            store.keep_journal(self._newest())
+            try:
+                store.keep_journal(self._newest())
+            except UnavailableError:
+                if not patient:  # else at the first look; what such a store takes until then is marked for the log
+                    raise
 
     def start(self) -> None:
         """Begin to write what waits, and go on."""

@@ -14,9 +14,13 @@ FORMS = "memory://, sqlite:///relative/path, sqlite:////absolute/path or redis:/
 REDIS = ("redis", "rediss", "unix")
 
 
-def open_store(url: str) -> StateStore:
+def open_store(url: str, *, patient: bool = False) -> StateStore:
     """
     The store that ``url`` names; the path of a file stands as it is, without percent codes. Its query holds ``Bounds``.
+
+    Args:
+        url: The address.
+        patient: Whether a Redis that is away now may come later.
 
     Raises:
         ConfigError: Not one of the known forms, or a bound is unknown or out of range.
@@ -31,7 +35,7 @@ def open_store(url: str) -> StateStore:
     if scheme in REDIS and rest:
         from tailwise.state.redis import RedisStore
 
-        return RedisStore.open(url)
+        return RedisStore.open(url, patient=patient)
     bounds = Bounds.of(query) if mark else Bounds()
     if address == "memory://":
         return MemoryStore(bounds)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from tailwise.errors import UnavailableError
 from tailwise.state import scripts
 from tailwise.state.connecting import READ_S, WRITE_S, Line, connect, durability, label, ours_of
 from tailwise.state.packing import check_storable
@@ -53,11 +54,15 @@ class RedisStore:
         self._log = ""  # "1" from when a log is kept here
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, patient: bool = False) -> Self:
         """
         The store at ``redis://USER:PASSWORD@HOST:PORT/DB``, ``rediss://…`` (TLS) or ``unix://PATH?db=0``.
 
         The query may hold ``Bounds``, ``prefix`` (of all keys; default ``tailwise``) and the client's ``ssl_…``.
+
+        Args:
+            url: The address.
+            patient: Whether a server that is away now may come later; it is logged.
 
         Raises:
             ConfigError: The address or its query is wrong.
@@ -66,8 +71,13 @@ class RedisStore:
         prefix, query = ours_of(url)
         lines = [Line(f"Redis at {label(url)}", connect(url, seconds)) for seconds in (READ_S, WRITE_S)]
         store = cls(lines[0], lines[1], prefix, Bounds.of(query))
-        for warning in lines[1].call(durability):
-            log.warning("%s %s", lines[1].name, warning)
+        try:
+            for warning in lines[1].call(durability):
+                log.warning("%s %s", lines[1].name, warning)
+        except UnavailableError as error:
+            if not patient:
+                raise
+            log.warning("begun without the state, until it is there: %s", error)
         return store
 
     def __repr__(self) -> str:

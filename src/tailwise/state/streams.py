@@ -50,12 +50,16 @@ class RedisStream:
         self._idle_ms = int(idle_s * 1000)
         self._member = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._entries: dict[str, Mapping[bytes, bytes]] = {}  # as they came, to be put aside as they came
-        self._begin()
 
     @classmethod
-    def open(cls, url: str, *, idle_s: float = IDLE_S) -> Self:
+    def open(cls, url: str, *, idle_s: float = IDLE_S, patient: bool = False) -> Self:
         """
         The stream at ``redis://USER:PASSWORD@HOST:PORT/DB/STREAM?group=NAME``; without ``DB`` that of number 0.
+
+        Args:
+            url: The address.
+            idle_s: After which others' entries are taken over, in seconds.
+            patient: Whether a server that is away now may come later.
 
         Raises:
             ConfigError: The address is none.
@@ -68,7 +72,10 @@ class RedisStream:
         if parts.scheme not in {"redis", "rediss"} or not name or not (database or "0").isdecimal() or query:
             raise ConfigError(f"stream is {label(url)!r}, but it must be redis://HOST:PORT/DB/STREAM?group=NAME")
         server = urlunsplit(parts._replace(path=f"/{database or 0}", query=""))
-        return cls(Line(f"Redis at {label(server)}", connect(server, CALL_S)), name, group, idle_s)
+        stream = cls(Line(f"Redis at {label(server)}", connect(server, CALL_S)), name, group, idle_s)
+        if not patient:  # else with the first look
+            stream._begin()
+        return stream
 
     def take(self, most: int) -> list[Message]:
         """Entries that another member left behind, else new ones; none after a second."""
