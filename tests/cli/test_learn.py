@@ -16,6 +16,7 @@ from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
 from tailwise.data.changing import ChangingWorld, make_changing_world
 from tailwise.learn.fit import fit
 from tailwise.pipeline import Engine
+from tailwise.serve.places import state_beside
 from tailwise.state.log import EventLog
 from tailwise.state.opening import open_store
 from tailwise.types import Event
@@ -106,17 +107,18 @@ def test_few_events_wait_and_out_leaves_the_model_alone(
     assert Engine.open(tmp_path / "next").manifest["online"]["root"] == json.loads(before)["version"]
 
 
+@pytest.mark.parametrize("given", [True, False])
 def test_whoever_was_erased_is_not_in_the_next_generation(
-    world: ChangingWorld, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: ChangingWorld, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: bool
 ) -> None:
-    state = f"sqlite:///{tmp_path}/state.sqlite"
+    state = f"sqlite:///{tmp_path}/state.sqlite" if given else state_beside(model)  # where the service has it
     log_of(world, tmp_path / "log", state, 1_200, 1_500)
     store = open_store(state)
     store.erase("u07")
     EventLog(store, tmp_path / "log").write(everything=True)
     store.close()
 
-    assert run("learn", model, "--follow", tmp_path / "log", "--once", "--state", state) == 0
+    assert run("learn", model, "--follow", tmp_path / "log", "--once", *(["--state", state] if given else [])) == 0
 
     capsys.readouterr()
     engine = Engine.open(model)
@@ -134,6 +136,9 @@ def test_bad_asking_is_told_in_a_line(model: Path, tmp_path: Path, capsys: pytes
     assert "is not a model folder" in capsys.readouterr().err
     assert run("learn", model, "--follow", tmp_path, "--every", "0") == 2
     assert capsys.readouterr().err == "tailwise: --every is 0, but it must be above 0 seconds\n"
+    assert run("learn", model, "--follow", tmp_path, "--once", "--state", "sqlite:///no.sqlite") == 2
+    rule = "but no file is there; give the one that tailwise serve has"
+    assert capsys.readouterr().err == f"tailwise: state is 'sqlite:///no.sqlite', {rule}\n"
 
 
 def test_an_empty_log_waits(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

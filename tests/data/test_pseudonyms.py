@@ -63,5 +63,8 @@ def test_what_is_no_data_or_no_secret_is_refused(tmp_path: Path) -> None:
     message = r"^the secret in .*short has 3 bytes, but it needs 32; make one with: openssl rand -hex 32$"
     with pytest.raises(ConfigError, match=message):
         Pseudonyms.read(tmp_path / "short")
-    with pytest.raises(UnavailableError, match=r"^.*nowhere cannot be read: No such file or directory$"):
+    with pytest.raises(
+        UnavailableError,
+        match=r"^.*nowhere cannot be read: No such file or directory; make one with: openssl rand -hex 32 > .*nowhere$",
+    ):
         Pseudonyms.read(tmp_path / "nowhere")

@@ -132,9 +132,15 @@ def test_what_must_not_be_started_is_refused(tmp_path: Path, certificate: tuple[
     create_key(tmp_path / "keys.toml", now=time.time(), scopes=("read",))
     with pytest.raises(ConfigError, match=r"^tenants are told apart by their keys: give --keys FILE or --jwt FILE$"):
         check_doors(Service(model=tmp_path, tenants=tmp_path))
-    message = r"^pseudonymise does not reach what ingest reads; send those events to POST /v1/events instead$"
-    with pytest.raises(ConfigError, match=message):
-        check_doors(Service(model=tmp_path, pseudonymise=tmp_path / "secret", ingest="redis://127.0.0.1:1/0"))
+    message = r"^.*secret cannot be read: No such file or directory; make one with: openssl rand -hex 32 > .*secret$"
+    with pytest.raises(UnavailableError, match=message):
+        check_doors(Service(model=tmp_path, pseudonymise=tmp_path / "secret"))
+    with pytest.raises(ConfigError, match=r"^traces is 'here', but it must be as http://collector:4318/v1/traces$"):
+        check_doors(Service(model=tmp_path, traces="here"))
+    with pytest.raises(ConfigError, match=r"^.*no\.pem is not there; TLS takes --tls-cert FILE and --tls-key FILE"):
+        check_doors(Service(model=tmp_path, tls_cert=tmp_path / "no.pem"))
+    with pytest.raises(ConfigError, match=r"^tls_cert .* are of no use: .*; name the key: --tls-key FILE$"):
+        check_doors(Service(model=tmp_path, tls_cert=certificate[0]))
     with pytest.raises(ConfigError, match=r"^tls_key is given without tls_cert; .* --tls-cert FILE$"):
         check_doors(Service(model=tmp_path, tls_key=certificate[1]))
     with pytest.raises(ConfigError, match=r"^tls_cert .*key\.pem and its key are of no use: .*$"):

@@ -306,6 +306,30 @@ def test_a_provider_that_is_away_at_the_start_is_told(provider: Provider) -> Non
         Tokens(config(provider))
 
 
+def test_why_a_token_is_refused_is_told_to_who_runs_the_service_once_a_minute(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    hands = Hands()
+    tokens = Tokens(config(provider), clock=hands)
+    refused = [token(aud="elsewhere"), token(aud="another"), token(iss="x"), token(sub=None), token(exp=1.0)]
+    refused += [token(kid="unknown"), token("s" * 32, "HS256")]
+
+    found = [find(tokens, text) for text in refused]
+    hands.seconds = 61
+    find(tokens, token(aud="elsewhere"))
+
+    assert found == [None] * 7
+    said = [message.removeprefix("a token was refused: ") for message in caplog.messages]
+    assert said == [
+        "Audience doesn't match",
+        "Invalid issuer",
+        'Token is missing the "sub" claim',
+        "the provider has no key of the id that it names",
+        "its algorithm is none of those in the settings",
+        "Audience doesn't match",
+    ]
+
+
 def test_a_provider_that_is_silent_is_given_up(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tailwise.serve.tokens.FETCH_S", 0.05)
     provider.silent.clear()

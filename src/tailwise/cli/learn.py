@@ -27,7 +27,11 @@ def learn_verb(verbs: Any, verb: Callable[[Any, str, str, str], argparse.Argumen
     learn.add_argument("--least", metavar="N", type=whole(1), default=200, help="new events of a round (default: 200)")
     learn.add_argument("--once", action="store_true", help="look once, and end")
     learn.add_argument("--out", metavar="MODEL", type=Path, help="where generations go (default: in MODEL's place)")
-    learn.add_argument("--state", metavar="URL", help="of the service: who was erased there is forgotten here too")
+    learn.add_argument(
+        "--state",
+        metavar="URL",
+        help="of the service: who was erased there is forgotten here too (default: beside MODEL)",
+    )
     seed_option(learn)
 
 
@@ -38,6 +42,7 @@ def learn_on(options: argparse.Namespace) -> int:
 
     if options.every <= 0:
         raise UsageError(f"--every is {options.every:g}, but it must be above 0 seconds")
+    _state_of(options)  # before the first round, not after it
     model, log = options.out or options.model, Log(options.follow)
     learner = _begun(options, model)
     if options.once:
@@ -104,6 +109,25 @@ def _forget(options: argparse.Namespace, learner: Learner) -> None:
 
     from tailwise.state.opening import open_store
 
-    if options.state is not None:
-        with closing(open_store(options.state)) as store:
+    state = _state_of(options)
+    if state is not None:
+        with closing(open_store(state)) as store:
             learner.forget(store.erased)
+
+
+def _state_of(options: argparse.Namespace) -> str | None:
+    """
+    The service's state: as given, else the file beside the model; None where there is none.
+
+    Raises:
+        UsageError: The file that is given is not there: a new one would know of nobody who was erased.
+    """
+    from tailwise.serve.places import state_beside
+
+    state: str = options.state or state_beside(options.model)
+    path = Path(state.partition("?")[0].removeprefix("sqlite:///"))
+    if not state.startswith("sqlite:///") or path.is_file():
+        return state
+    if options.state is not None:
+        raise UsageError(f"state is {state!r}, but no file is there; give the one that tailwise serve has")
+    return None

@@ -49,7 +49,8 @@ class Pseudonyms:
         try:
             secret = path.read_bytes().strip()
         except OSError as error:
-            raise UnavailableError(f"{path} cannot be read: {error.strerror}") from error
+            why = f"{path} cannot be read: {error.strerror}"
+            raise UnavailableError(f"{why}; make one with: openssl rand -hex 32 > {path}") from error
         if len(secret) < LEAST_BYTES:
             short = f"the secret in {path} has {len(secret)} bytes, but it needs {LEAST_BYTES}"
             raise ConfigError(f"{short}; make one with: openssl rand -hex 32")

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from tailwise.artifacts import MANIFEST
+from tailwise.data.pseudonyms import Pseudonyms
 from tailwise.errors import ConfigError
 from tailwise.serve.auth import Porter
 from tailwise.serve.buckets import open_buckets
@@ -41,8 +42,10 @@ def check_doors(service: Service) -> None:
             "%s can be reached from other machines, and without --keys or --jwt whoever reaches it may read and erase",
             service.host,
         )
-    if service.pseudonymise is not None and service.ingest is not None:
-        raise ConfigError("pseudonymise does not reach what ingest reads; send those events to POST /v1/events instead")
+    if service.pseudonymise is not None:
+        Pseudonyms.read(service.pseudonymise)
+    if service.traces is not None and not service.traces.startswith(("http://", "https://")):
+        raise ConfigError(f"traces is {service.traces!r}, but it must be as http://collector:4318/v1/traces")
     _check_trials(service)
     _check_tls(service)
     if service.tenants is not None:
@@ -65,8 +68,12 @@ def _check_tls(service: Service) -> None:
     if service.tls_cert is not None:
         try:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(service.tls_cert, service.tls_key)
+        except FileNotFoundError as error:  # it does not say which
+            both = ", ".join(str(path) for path in (service.tls_cert, service.tls_key) if path and not path.is_file())
+            raise ConfigError(f"{both} is not there; TLS takes --tls-cert FILE and --tls-key FILE (PEM)") from error
         except (OSError, ValueError) as error:  # an error of OpenSSL is an OSError
-            raise ConfigError(f"tls_cert {service.tls_cert} and its key are of no use: {error}") from error
+            key = "" if service.tls_key is not None else "; name the key: --tls-key FILE"
+            raise ConfigError(f"tls_cert {service.tls_cert} and its key are of no use: {error}{key}") from error
 
 
 def tls_of(service: Service) -> dict[str, Any]:

@@ -15,8 +15,10 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import time
 import tomllib
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,8 @@ MOST_BYTES = 256 * 1024
 """Of a key set, and far above any."""
 AGAIN_S = 10.0
 """Key sets are fetched at most this often for the sake of ids that nobody knows, in seconds."""
+SAY_S = 60.0
+"""Between two lines that say the same of refused tokens, in seconds."""
 MOST_KEPT = 10_000
 LEAST_SECRET = 32
 """Bytes of a shared secret: as many as HS256 gives out (RFC 7518, 3.2)."""
@@ -92,7 +96,8 @@ def read_tokens(path: Path) -> TokenConfig:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UnavailableError(f"{path} cannot be read: {error.strerror}") from error
+        form = 'it holds issuer = "…", audience = "…" and jwks = "https://…"'
+        raise UnavailableError(f"{path} cannot be read: {error.strerror}; {form}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     if isinstance(raw.get("secret_file"), str):
@@ -121,6 +126,7 @@ class Tokens:
         self._jwt, self._config, self._clock = jwt, config, clock
         self._seen: dict[bytes, tuple[Caller, float]] = {}
         self._keys: dict[str | None, Any] = {}
+        self._said: dict[str, float] = {}  # why tokens were refused, and when that was logged
         self._turn = asyncio.Lock()
         self._take_in()
 
@@ -145,7 +151,9 @@ class Tokens:
             )
             caller = self._caller(claims)
         except (self._jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
-            log.info("a token was refused: %s", type(error).__name__)
+            if not isinstance(error, self._jwt.ExpiredSignatureError):  # those come every day
+                ours = isinstance(error, self._jwt.PyJWTError)
+                self._say(str(error).partition(":")[0] if ours else type(error).__name__)
             return None
         if len(self._seen) >= MOST_KEPT:
             self._seen.clear()
@@ -172,6 +180,7 @@ class Tokens:
         except (self._jwt.PyJWTError, ValueError, TypeError):
             return None
         if header.get("alg") not in self._config.algorithms:
+            self._say("its algorithm is none of those in the settings")
             return None
         if self._config.secret_file is not None:
             return self._secret
@@ -183,7 +192,16 @@ class Tokens:
                 if self._clock() - self._taken >= min(age, AGAIN_S):  # nobody fetched while we waited
                     await run_in_threadpool(self._refresh)
         found = self._named(kid)
+        if found is None:
+            self._say("the provider has no key of the id that it names")
         return None if found is None else found.key
+
+    def _say(self, why: str) -> None:
+        """Tell whoever runs the service why a token was refused, which its caller is not told: once a minute each."""
+        now = self._clock()
+        if now - self._said.get(why, -math.inf) >= SAY_S:
+            self._said[why] = now
+            log.warning("a token was refused: %s", why)
 
     def _named(self, kid: str | None) -> Any:
         """A key by its id; without an id the only one there is."""
@@ -241,7 +259,11 @@ def _read(where: str) -> bytes:
         with opener.open(where, timeout=FETCH_S) as answer:
             body: bytes = answer.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise UnavailableError(f"{where} cannot be read: {error}") from error
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the answer too, with its connection
+        why = error.reason if type(error) is urllib.error.URLError else error  # which wraps what went wrong
+        remedy = "; name the authority that signed it: SSL_CERT_FILE=ca.pem" if "CERTIFICATE" in str(why) else ""
+        raise UnavailableError(f"{where} cannot be read: {why}{remedy}") from error
     if len(body) > MOST_BYTES:
         raise UnavailableError(f"{where} gives more than {MOST_BYTES // 1024} KiB, which is no set of keys")
     return body
