@@ -110,6 +110,19 @@ def test_a_copy_has_the_identity_of_what_was_copied_and_another_model_has_not(ta
     assert (content(target), content(artifacts.previous_of(target))) == ("new", "old")
 
 
+def test_a_copy_has_the_manifest_that_a_part_brought(target: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with writing(other, {"version": "1"}) as folder:
+        (folder / "encoder").mkdir()
+        (folder / "encoder" / "manifest.json").write_text("{}")
+
+    artifacts.put(other, target)
+
+    assert (target / "encoder" / "manifest.json").read_text() == "{}"
+    assert artifacts.identity(target) == artifacts.identity(other)
+    assert list(check(target)["files"]) == ["encoder/manifest.json"]
+
+
 def test_a_damaged_model_is_not_copied(target: Path, tmp_path: Path) -> None:
     model(tmp_path / "other", "new")
     (tmp_path / "other" / "part" / "weights.txt").write_text("bad")

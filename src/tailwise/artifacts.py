@@ -120,6 +120,7 @@ def writing(target: Path, manifest: Mapping[str, Any], *, keep: bool = False) ->
     fresh = _begun(target)
     try:
         yield fresh
+        (fresh / MANIFEST).unlink(missing_ok=True)  # that of a copy; one in a part is a file like any
         files = {
             str(path.relative_to(fresh)): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in sorted(fresh.rglob("*"))
@@ -197,7 +198,7 @@ def put(source: Path, target: Path) -> None:
         UnavailableError: The disk refuses; the old model stands.
     """
     with writing(target, check(source), keep=True) as fresh:
-        shutil.copytree(source, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        shutil.copytree(source, fresh, dirs_exist_ok=True)
 
 
 def roll_back(target: Path) -> None:

@@ -46,7 +46,7 @@ def export_model(options: argparse.Namespace) -> int:
     manifest = artifacts.check(options.model)
     changed: dict[str, int] = {}
     with artifacts.writing(out, {**manifest, "int8": changed}, keep=True) as fresh:
-        shutil.copytree(options.model, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns(artifacts.MANIFEST))
+        shutil.copytree(options.model, fresh, dirs_exist_ok=True)
         for path in sorted(fresh.rglob("*.onnx")):
             before, name = path.stat().st_size, str(path.relative_to(fresh))
             changed[name] = quantise_onnx(path, path)

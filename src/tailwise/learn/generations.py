@@ -46,7 +46,7 @@ def put_back(model: Path, told: Mapping[str, Any]) -> None:
     manifest = artifacts.check(before)
     online = {**manifest.get(ONLINE, {}), "decision": "rolled back", "round": dict(told)}
     with artifacts.writing(model, {**manifest, ONLINE: online}, keep=True) as folder:
-        shutil.copytree(before, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(artifacts.MANIFEST))
+        shutil.copytree(before, folder, dirs_exist_ok=True)
 
 
 def version_of(model: Path) -> str | None:

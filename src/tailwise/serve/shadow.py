@@ -120,6 +120,7 @@ class Shadow:
         self._folder = folder
         self._process: SpawnProcess | None = None
         self._thread: Thread | None = None
+        self._ended = False  # whether it was told to
         self._queue: SimpleQueue[tuple[Request, list[str], float] | str | None] = SimpleQueue()
         self._sums = np.zeros(5)  # overlap, tau, ms of the main model, ms of the shadow, failures
         self._n = np.zeros(2, np.int64)  # comparisons, and those with a tau
@@ -146,7 +147,7 @@ class Shadow:
         if self._process is not None:
             return
         pipe, other = multiprocessing.get_context("spawn").Pipe()
-        self._queue, self.state = SimpleQueue(), "opening"
+        self._queue, self.state, self._ended = SimpleQueue(), "opening", False
         self._process = multiprocessing.get_context("spawn").Process(
             target=answer_all, args=(self._folder, other), name="shadow", daemon=True
         )
@@ -159,6 +160,7 @@ class Shadow:
         """End the process and the thread, without waiting for what they were asked."""
         if self._process is None or self._thread is None:
             return
+        self._ended = True  # before the pipe closes, which the thread sees earlier than the process is gone
         self._process.terminate()
         self._process.join()
         self._queue.put(None)
@@ -196,7 +198,7 @@ class Shadow:
                     pipe.send(entry[0])
                     self._compare(entry[1], entry[2], pipe.recv())
             except (EOFError, OSError):  # it was ended, or died
-                if self._process is not None and self._process.exitcode != -signal.SIGTERM:
+                if not self._ended:
                     self.state = "refused: its process died"
                     log.warning("there is no shadow any more: its process died")
 
