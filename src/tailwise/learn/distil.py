@@ -14,6 +14,7 @@ from dataclasses import fields
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from torch import Tensor
 
 from tailwise import registry
@@ -61,10 +62,7 @@ def fit_distilled(config: DistilledConfig, training: Training, engine: Engine) -
 
     Cost: the teacher's time for ``cases + unlabelled`` slates, and seconds for the rest.
     """
-    kind = registry.component(config.teacher)
-    settings = settings_of(kind.Config, config.of_teacher, where=f"distilled: of_teacher: {config.teacher}")
-    if config.teacher not in (registry.STAGES.keys() & registry.TRAINERS.keys()) - {"distilled"}:
-        raise ConfigError(f"distilled: the teacher is {config.teacher!r}, but it must be another stage that learns")
+    settings = teacher_settings(config)
     names, nobody = signal_names(engine.sources, training.catalogue, engine.contexts), Gate(depth=config.depth, query=0)
     examples = cases_by_length(training, engine, most=max(config.judged, config.cases), depth=config.depth)
     telling = sum(bool(example.relevant.any()) for example in examples)
@@ -80,6 +78,20 @@ def fit_distilled(config: DistilledConfig, training: Training, engine: Engine) -
         return Distilled(config, names, nobody, None), {"decision": f"not used: {error}"}
     pupils, gate, notes = taught(config, training, examples, judgements)
     return Distilled(config, names, gate, pupils), notes
+
+
+def teacher_settings(config: DistilledConfig) -> BaseModel:
+    """
+    The settings of the teacher.
+
+    Raises:
+        ConfigError: It is no other stage that learns, or its settings are wrong.
+    """
+    kind = registry.component(config.teacher)
+    settings = settings_of(kind.Config, config.of_teacher, where=f"distilled: of_teacher: {config.teacher}")
+    if config.teacher not in (registry.STAGES.keys() & registry.TRAINERS.keys()) - {"distilled"}:
+        raise ConfigError(f"distilled: the teacher is {config.teacher!r}, but it must be another stage that learns")
+    return settings
 
 
 def taught(

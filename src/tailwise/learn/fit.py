@@ -27,9 +27,10 @@ from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.encode.meaning import Meaning
-from tailwise.errors import ConfigError, DataError
+from tailwise.errors import DataError
 from tailwise.learn.meaning import embed_items
 from tailwise.learn.provenance import provenance
+from tailwise.learn.ready import check_pipeline, sources_of
 from tailwise.learn.semantics import Origin
 from tailwise.learn.start import LEAST_EVENTS, Start, training_part, without_events
 from tailwise.pipeline import Engine
@@ -91,8 +92,8 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
 
     Raises:
         DataError: No events are left before ``until``, or none that speaks for an item.
-        ConfigError: The pipeline names something unknown, or a setting is out of range.
-        UnavailableError: An extra is missing; says which.
+        ConfigError: The pipeline names something unknown, or a setting is out of range; said before anything is fitted.
+        UnavailableError: An extra is missing; says which, before anything is fitted.
     """
     started = time.perf_counter()
     chosen = config if isinstance(config, PipelineConfig) else PipelineConfig.read(Path(config)) if config else None
@@ -100,6 +101,8 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     begun = None if start is None else Start.read(start)
     least = LEAST_EVENTS if begun is None else 1
     data = training_part(data, until, holdout, least=least)
+    if data.events.height >= least:
+        check_pipeline(job.config)
     if begun is not None:
         job = replace(job, config=job.config.model_copy(update={"encode": begun.encode(job.config.encode)}))
     catalogue, meaning, interactions = _prepare(data, job, begun, least=least)
@@ -210,34 +213,17 @@ def _fit_sources(job: Job, training: Training) -> dict[str, Retriever]:
     A source is fitted once wherever it stands, so that it has one opinion of an item.
     """
     runs: dict[str, Retriever] = {}
-    given: dict[str, dict[str, Any]] = {}
-    among_stages = (step for step in job.config.stage if issubclass(registry.component(step.name), Retriever))
-    for step in (*job.config.retrieve, *among_stages):
-        kind = registry.component(step.name)
-        if not issubclass(kind, Retriever):
-            raise ConfigError(
-                f"{step.name} finds no candidates, so it cannot stand in [[retrieve]]; put it in [[stage]]"
-            )
-        if step.name in runs:
-            if step.settings not in ({}, given[step.name]):
-                raise ConfigError(
-                    f"{step.name} stands twice with different settings; give them once, where it is first"
-                )
-            continue
+    for step in sources_of(job.config):
         fitter = registry.trainer(step.name)
-        if fitter is None:
-            raise ConfigError(f"{step.name} has nothing that fits it, so it cannot be a source")
-        given[step.name] = step.settings
-        runs[step.name] = fitter(settings_of(kind.Config, step.settings, where=step.name), training)
+        assert fitter is not None, "the pipeline was checked"
+        if step.name not in runs:
+            kind = registry.component(step.name)
+            runs[step.name] = fitter(settings_of(kind.Config, step.settings, where=step.name), training)
     return runs
 
 
 def _sources(job: Job, runs: dict[str, Retriever]) -> tuple[Bound, ...]:
     """What retrieves, in order."""
-    names = [step.name for step in job.config.retrieve]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{name} stands {names.count(name)} times in [[retrieve]]; once is enough: raise its k")
     return tuple(Bound(step.name, step, runs[step.name]) for step in job.config.retrieve)
 
 

