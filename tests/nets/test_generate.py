@@ -96,6 +96,20 @@ def test_a_question_that_is_too_long_says_so(model: LocalModel) -> None:
         model.ask(Question("choose", "word " * 300, options=("A",)), 60)
 
 
+def test_warming_reads_the_weights_and_says_what_torch_costs_a_service(caplog: pytest.LogCaptureFixture) -> None:
+    fresh = LocalModel(BackendConfig(kind="transformers", model="SmolLM2-135M-Instruct"))
+
+    fresh.warm()
+    fresh.warm()  # the second time there is nothing to do, and to say
+
+    assert fresh._loaded is not None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert caplog.records[0].getMessage() == (
+        "SmolLM2-135M-Instruct runs in this process with torch: each worker holds it whole, and its reading takes the "
+        "processor from requests; the back end llama_cpp (without torch) or a server (kind = 'openai') spares that"
+    )
+
+
 def test_who_waits_too_long_for_a_turn_is_told(model: LocalModel) -> None:
     with model._turn, pytest.raises(TimeoutError, match=r"^the model was busy for 0.05 s$"):
         model.ask(Question("choose", "x", options=("A",)), 0.05)

@@ -31,6 +31,17 @@ def test_every_back_end_opens_without_asking_anybody(name: str) -> None:
     assert name in backend.fingerprint
 
 
+def test_what_runs_in_this_process_is_there_once_and_what_a_server_does_as_often_as_it_is_asked_for() -> None:
+    pytest.importorskip("transformers", reason="needs its package")
+    here, there = BackendConfig(kind="transformers", model="it"), BackendConfig()
+
+    one, other = open_backend(here, "order"), open_backend(here, "choose")
+
+    assert one is other
+    assert open_backend(here.model_copy(update={"context": 100}), "order") is not one
+    assert open_backend(there, "order") is not open_backend(there, "order")
+
+
 def test_an_unknown_name_says_what_there_is() -> None:
     with pytest.raises(
         ConfigError, match=r"^no back end is called 'gpt'; known: llama_cpp, openai, rerank, transformers$"

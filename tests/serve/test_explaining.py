@@ -16,7 +16,7 @@ from tailwise.errors import UnavailableError
 from tailwise.nets.questions import BackendConfig, Question, Reply
 from tailwise.pipeline import Engine
 from tailwise.rerank.reasons import Reasons
-from tailwise.serve import explaining
+from tailwise.serve import explaining, warming
 from tailwise.serve.app import create_app
 
 
@@ -139,7 +139,7 @@ def speaking(engine: Engine, monkeypatch: pytest.MonkeyPatch, backend: Speaks, *
     stages = tuple(
         replace(b, run=Reasons(config, engine.catalogue)) if b.step.name == "reasons" else b for b in engine.stages
     )
-    monkeypatch.setattr(explaining, "open_backend", lambda config, kind: backend)
+    monkeypatch.setattr(warming, "open_backend", lambda config, kind: backend)
     return TestClient(create_app(replace(engine, stages=stages)), raise_server_exceptions=False)
 
 

@@ -5,52 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tests.serve.test_life import Broken, save
 
 from tailwise.errors import ArtifactError
 from tailwise.pipeline import Engine
-from tailwise.serve.models import Models, Served, forgotten, open_beside, unsound
-from tailwise.types import Request, Slate
-
-
-def test_the_cinema_is_sound(engine: Engine) -> None:
-    assert unsound(engine) is None
-
-
-def test_a_broken_stage_or_source_makes_an_engine_unsound(engine: Engine) -> None:
-    stage = replace(engine.stages[0], run=replace(engine.stages[0].run))
-    stages = replace(engine, stages=(replace(stage, run=Broken()), *engine.stages[1:]))
-    sources = replace(engine, sources=(replace(engine.sources[0], run=Broken()), *engine.sources[1:]))
-
-    assert unsound(stages) == "blend failed: ValueError: no"
-    assert str(unsound(sources)).startswith("popular failed: ")
-
-
-class Cut:
-    """A stage that keeps nothing, or scores with what is no number."""
-
-    needs: frozenset[str] = frozenset()
-    gives: frozenset[str] = frozenset()
-
-    def __init__(self, keep: int, score: float) -> None:
-        self.keep, self.score = keep, score
-
-    def __call__(self, _: Request, slate: Slate) -> Slate:
-        return replace(
-            slate.take(np.arange(len(slate))[: self.keep]), scores=np.full(self.keep, self.score, np.float32)
-        )
-
-
-@pytest.mark.parametrize(
-    ("stage", "why"),
-    [(Cut(0, 0.0), "its list for somebody is empty"), (Cut(3, np.nan), "its scores are not numbers")],
-)
-def test_an_engine_of_empty_or_senseless_lists_is_unsound(engine: Engine, stage: Cut, why: str) -> None:
-    engine.stages = (replace(engine.stages[0], run=stage),)
-
-    assert unsound(engine) == why
+from tailwise.serve.models import Models, Served, forgotten, open_beside
+from tailwise.types import Request
 
 
 def test_a_model_is_opened_on_the_store_and_the_memory_of_the_one_that_is_served(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,15 @@ from tailwise.nets.language import need_finetuning, open_backbone, padded
 from tailwise.nets.questions import BackendConfig, Kind, Question, Reply
 from tailwise.types import Floats
 
+log = logging.getLogger(__name__)
+
+WARM_S = 600.0
+"""Seconds that reading the weights may take: a GGUF file is converted once."""
+
 
 class LocalModel:
     """
-    A causal model of ``transformers``; the weights are read when the first question comes.
+    A causal model of ``transformers``; the weights are read by ``warm``, or when the first question comes.
 
     One question is answered at a time: a second one would only make both slower.
 
@@ -59,6 +65,24 @@ class LocalModel:
             if question.kind == "choose":
                 return _chosen(model, tokenizer, ids, question.options)
             return _written(model, tokenizer, ids, most=question.max_tokens, seconds=left)
+
+    def warm(self) -> None:
+        """
+        Read the weights and try them once, so that nobody's answer waits for that; says that torch is in the service.
+
+        Does nothing when they are read already.
+
+        Raises:
+            UnavailableError: The model is nowhere, or cannot be read.
+        """
+        if self._loaded is not None:
+            return
+        log.warning(
+            "%s runs in this process with torch: each worker holds it whole, and its reading takes the processor from "
+            "requests; the back end llama_cpp (without torch) or a server (kind = 'openai') spares that",
+            self._config.model,
+        )
+        self.ask(Question("choose", "Yes or no?", options=("Yes", "No")), WARM_S)
 
     def _ids(self, tokenizer: Any, text: str) -> Tensor:
         """Token ids of a prompt, (1, T)."""

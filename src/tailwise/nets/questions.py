@@ -90,7 +90,11 @@ class Reply:
 
 
 class Backend(Protocol):
-    """Somebody who answers questions; safe to call from several threads."""
+    """
+    Somebody who answers questions; safe to call from several threads.
+
+    One that has weights to read may also have a method ``warm()``; the service calls it before it is ready.
+    """
 
     remote: bool
     """Whether what is asked leaves this process."""

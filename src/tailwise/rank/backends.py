@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tailwise.errors import ConfigError
 from tailwise.nets.questions import Backend, BackendConfig, Kind
@@ -16,11 +18,16 @@ BACKENDS = {
     "llama_cpp": "tailwise.rank.llama:LlamaCpp",
 }
 ENTRY_POINTS = "tailwise.backends"
+_local: WeakValueDictionary[BackendConfig, Any] = WeakValueDictionary()
+_opening = Lock()
 
 
 def open_backend(config: BackendConfig, kind: Kind) -> Backend:
     """
-    The back end that a configuration names; it loads or connects when it is first asked.
+    The back end that a configuration names; it loads or connects when it is first asked, or warmed up.
+
+    Two that run a model in this process and are set alike are one: its weights are there once, whoever asks, and a new
+    model folder that names the same finds them read.
 
     Raises:
         ConfigError: There is none of that name, or it cannot be asked this kind of question.
@@ -38,5 +45,10 @@ def open_backend(config: BackendConfig, kind: Kind) -> Backend:
     if kind not in made.kinds:
         can = ", ".join(sorted(made.kinds))
         raise ConfigError(f"back end {config.kind} cannot be asked {kind!r} questions, but only: {can}; see mode")
-    backend: Backend = made(config)
+    if made.remote or target is None:
+        return made(config)  # type: ignore[no-any-return]  # the table names back ends, and so should an entry point
+    with _opening:
+        backend: Backend | None = _local.get(config)
+        if backend is None:
+            backend = _local[config] = made(config)
     return backend

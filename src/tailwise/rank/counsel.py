@@ -99,6 +99,12 @@ class Counsel:
         """Whether what is asked leaves this process."""
         return self._backend.remote
 
+    def warm(self) -> None:
+        """Have a model in this process read before anybody asks it; raises UnavailableError where it cannot be."""
+        warm = getattr(self._backend, "warm", None)
+        if warm is not None:
+            warm()
+
     def opinion(self, brief: Brief, way: Way, wait_s: float) -> Opinion:
         """
         What the model thinks of the candidates of a brief that have a text.

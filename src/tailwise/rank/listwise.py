@@ -169,6 +169,11 @@ class Listwise:
         known = {"gate": None if self.gate is None else self.gate.dump()}
         (folder / "listwise.json").write_text(json.dumps(known, indent=2), encoding="utf-8")
 
+    def warm(self) -> None:
+        """Have a model in this process read before anybody asks it; raises UnavailableError where it cannot be."""
+        if self._counsel is not None:
+            self._counsel.warm()
+
     def __call__(self, request: Request, slate: Slate) -> Slate:
         """The slate with the model's opinion; it is waited for as long as the back end's ``timeout_s`` says."""
         return self.within(request, slate, self.config.backend.timeout_s * 1000)

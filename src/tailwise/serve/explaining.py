@@ -19,7 +19,6 @@ from tailwise.nets.questions import Backend, Question
 from tailwise.pipeline import Engine
 from tailwise.pipeline.explain import explain
 from tailwise.pipeline.explained import Explained
-from tailwise.rank.backends import open_backend
 from tailwise.rerank.phrases import LOCALE, language_of
 from tailwise.rerank.phrasing import Titles, phrase
 from tailwise.rerank.reasons import Reasons
@@ -27,6 +26,7 @@ from tailwise.serve import wire
 from tailwise.serve.context import context_of, json_response
 from tailwise.serve.forms import ExplainedForm, ExplainForm, TraceForm
 from tailwise.serve.openapi import body
+from tailwise.serve.warming import speaker_of
 from tailwise.types import Request
 
 router = APIRouter()
@@ -72,17 +72,16 @@ def explained(engine: Engine, form: ExplainForm, request: Request) -> ExplainedF
     items, known = list(found.items), (answer.request_id, answer.version, language)
     made = ExplainedForm(*known, items, found.gates, trace, found.rankings)
     if form.phrase and stage is not None:
-        made.said, made.refused = phrased(engine.catalogue, stage.config, found, language)
+        made.said, made.refused = phrased(engine.catalogue, stage, found, language)
     return made
 
 
 def phrased(
-    catalogue: Catalogue, config: Reasons.Config, found: Explained, language: str
+    catalogue: Catalogue, stage: Reasons, found: Explained, language: str
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Phrases by item, and how many were refused, by why; after the deadline no further one is asked for."""
-    assert config.phrase is not None, "it was looked at before"
-    backend, titles = open_backend(config.phrase, "order"), _titles(catalogue)
-    until = time.monotonic() + config.phrase_ms / 1000
+    backend, titles = speaker_of(stage), _titles(catalogue)
+    until = time.monotonic() + stage.config.phrase_ms / 1000
     said: dict[str, str] = {}
     refused: Counter[str] = Counter()
     for item in found.items:

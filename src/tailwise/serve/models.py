@@ -13,18 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from tailwise import artifacts
 from tailwise.errors import ArtifactError
 from tailwise.pipeline import Engine
 from tailwise.serve.canary import Canary
 from tailwise.serve.directory import Directory
 from tailwise.serve.shown import Shown
-from tailwise.types import NO_HISTORY, Request
-
-WARM = 8
-"""People of a model that it must answer before anybody else is served by it."""
+from tailwise.serve.warming import unsound, warm_up
+from tailwise.types import Request
 
 
 @dataclass(frozen=True)
@@ -100,6 +96,7 @@ def open_beside(folder: Path, engine: Engine) -> Served:
     """
     found = Engine.open(folder)
     found.store, found.recall = engine.store, engine.recall  # what is erased in one is erased in both
+    warm_up(found)
     why = unsound(found)
     if why is not None:
         raise ArtifactError(f"{folder.name} was opened, but {why}; the model that is served goes on")
@@ -107,28 +104,3 @@ def open_beside(folder: Path, engine: Engine) -> Served:
     if artifacts.identity(folder) != served.identity:
         raise ArtifactError(f"{folder.name} changed while it was read; ask again when it is whole")
     return served
-
-
-def unsound(engine: Engine) -> str | None:
-    """
-    Why an engine should not be served: a warm-up request that it does not answer as it should; None when it may be.
-
-    Asked are some of its own people and a stranger. The first answers read every matrix from the disk and take a
-    hundred times as long: nobody should wait for them. A stage that is late is therefore no reason.
-    """
-    ids = engine.people.user_ids
-    some = ids[np.linspace(0, len(ids) - 1, min(WARM, len(ids))).astype(np.int64)].tolist()
-    requests = [Request("warm-up", user_id=str(user_id), exclude_seen=False) for user_id in some]
-    for request in (*requests, Request("warm-up", history=NO_HISTORY)):
-        try:
-            answer = engine.answer(request)
-        except Exception as error:  # noqa: BLE001  whatever it is, people would meet it
-            return f"it does not answer: {type(error).__name__}: {error}"
-        for step in answer.trace:
-            if step.skipped is not None and step.skipped.startswith("failed"):
-                return f"{step.name} {step.skipped}"
-        if not len(answer.slate):
-            return "its list for somebody is empty"
-        if not np.isfinite(answer.slate.scores).all():
-            return "its scores are not numbers"
-    return None

@@ -23,12 +23,12 @@ from tailwise.serve.doors import check_doors, tls_of
 from tailwise.serve.feeding import Feeding
 from tailwise.serve.heap import few_arenas, settle
 from tailwise.serve.logs import configure
-from tailwise.serve.models import unsound
 from tailwise.serve.owned import SHARED
 from tailwise.serve.places import common_state, services_of, state_beside
 from tailwise.serve.protocol import CarefulProtocol
 from tailwise.serve.service import Service
 from tailwise.serve.tenants import open_tenants
+from tailwise.serve.warming import unsound, warm_up
 from tailwise.state.opening import open_store
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ def _open(service: Service) -> FastAPI:
     engine = Engine.open(service.model)
     url = service.state or state_beside(service.model)
     engine = replace(engine, store=open_store(url, patient=service.patient))
+    warm_up(engine)
     why = unsound(engine)
     if why is not None:
         log.warning("the model is served, but %s", why)

@@ -27,8 +27,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from tailwise.pipeline import Answer, Engine
 from tailwise.serve.canary import is_faulty
-from tailwise.serve.models import forgotten, unsound
+from tailwise.serve.models import forgotten
 from tailwise.serve.monitor import MILLISECONDS
+from tailwise.serve.warming import unsound, warm_up
 from tailwise.types import Request
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def answer_all(folder: Path, pipe: Connection) -> None:
     logging.disable()
     try:
         engine = Engine.open(folder)
+        warm_up(engine)
         why = unsound(engine)
     except Exception as error:  # noqa: BLE001  told to whoever started us
         why = str(error)
