@@ -28,7 +28,10 @@ def read(folder: Path, text: str) -> PipelineConfig:
         ("tail_cut = nan", "tail_cut is nan, but: Input should be less than 1"),
         ("max_history = 0", "max_history is 0, but: Input should be greater than or equal to 1"),
         ("exclude_seen = 3", "exclude_seen is 3, but: Input should be a valid boolean, unable to interpret input"),
-        ("[encode]\nfoo = 1", "encode.foo is not a setting; known: see the reference"),
+        (
+            "[encode]\nfoo = 1",
+            "encode.foo is not a setting; known: model, layers, int8, columns, max_tokens, whiten_dim",
+        ),
         ("[encode]\nmodel = 3", "encode.model is 3, but: Input should be a valid string"),
         ('stage = ["mmr"]', "stage.0 is 'mmr', but: Input should be a valid dictionary or instance of Step"),
         ("[[stage]]\nkeep = 3", "stage.0.name is missing"),

@@ -164,13 +164,23 @@ def settings_of(cls: type[C], raw: dict[str, Any], *, where: str) -> C:
         if not setting:  # a rule about several settings; its message names them
             raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         if first["type"] == "extra_forbidden":
-            known = ", ".join(cls.model_fields) if len(first["loc"]) == 1 else "see the reference"
+            known = ", ".join(_settings_at(cls, first["loc"][:-1])) or "see the reference"
             raise ConfigError(f"{where}: {setting} is not a setting; known: {known}") from error
         if first["type"] == "missing":
             raise ConfigError(f"{where}: {setting} is missing") from error
         value = repr(first.get("input"))
         shown = value if len(value) <= 80 else f"{value[:77]}..."
         raise ConfigError(f"{where}: {setting} is {shown}, but: {first['msg']}") from error
+
+
+def _settings_at(cls: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """What may be set in a table inside of others; nothing where a place is no table of settings."""
+    for part in place:
+        field = cls.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        cls = field.annotation
+    return list(cls.model_fields)
 
 
 def _tables(raw: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ import pytest
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions, Training
-from tailwise.errors import ConfigError
 from tailwise.learn.peft_towers import fit_language_towers
 from tailwise.nets.settings_language import TextLoop, Tuning
 from tailwise.rank.language_towers import LanguageTowersConfig
@@ -99,18 +98,22 @@ def test_without_any_text_nothing_is_opened() -> None:
     assert np.isnan(towers.scores(liked(0, 2), np.arange(ITEMS))).all()
 
 
-def test_a_model_that_is_no_encoder_is_refused(tiny_causal: Path) -> None:
-    with pytest.raises(
-        ConfigError,
-        match=rf"^language_towers: model {tiny_causal} is no encoder; choose one, such as all-MiniLM-L6-v2$",
-    ):
-        fit_language_towers(config_of(tiny_causal), training_of())
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_causal_model_is_read_from_its_last_token(tiny_causal: Path, int8: bool) -> None:
+    towers = fit_language_towers(config_of(tiny_causal, int8=int8), training_of())
+
+    for first in (0, 1):
+        said = towers.scores(liked(first, first + 2), np.arange(ITEMS))
+        assert said[first::2].mean() > said[1 - first :: 2].mean() + 0.2
 
 
 @pytest.mark.parametrize("method", ["lora", "adapter", "prefix"])
-def test_every_method_is_served_as_it_was_taught(tiny_backbone: Path, method: Any) -> None:
+@pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_causal"])
+def test_every_method_is_served_as_it_was_taught(backbone: str, method: Any, request: pytest.FixtureRequest) -> None:
     short = TextLoop(epochs=1, warm_up_steps=2, precision="float32")
-    config = config_of(tiny_backbone, train=short, tuning=Tuning(method=method, rank=2, virtual_tokens=2))
+    config = config_of(
+        request.getfixturevalue(backbone), train=short, tuning=Tuning(method=method, rank=2, virtual_tokens=2)
+    )
 
     towers = fit_language_towers(config, training_of())
 

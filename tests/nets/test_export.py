@@ -1,4 +1,4 @@
-"""Exports of tiny random models in three families, compared with transformers, and of the default model itself."""
+"""Exports of tiny random models in six families, compared with transformers, and of the default model itself."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ from tailwise.nets.export import export_encoder, weights_of  # noqa: E402
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "toy", "story", "heat", "golden", "eye", "of", "the", "shoe")
 TEXTS = ["toy story", "heat", "the golden eye of the toy story", "shoe of heat"]
 SMALL = {"vocab_size": len(WORDS), "pad_token_id": 0, "max_position_embeddings": 40}
+CAUSAL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 48,
+}
 FAMILIES: dict[str, Callable[[], Any]] = {
     # with token types, without, and with positions counted from after the padding token's
     "bert": lambda: transformers.BertModel(
@@ -41,6 +48,12 @@ FAMILIES: dict[str, Callable[[], Any]] = {
             **SMALL, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48
         )
     ),
+    # causal ones: positions learned; turned, with keys that heads share; and that with norms of its own
+    "gpt2": lambda: transformers.GPT2Model(
+        transformers.GPT2Config(vocab_size=len(WORDS), n_positions=40, n_embd=32, n_layer=2, n_head=2)
+    ),
+    "llama": lambda: transformers.LlamaModel(transformers.LlamaConfig(**SMALL, **CAUSAL)),
+    "qwen3": lambda: transformers.Qwen3Model(transformers.Qwen3Config(**SMALL, **CAUSAL, head_dim=16)),
 }
 
 
@@ -74,12 +87,22 @@ def by_transformers(folder: Path, text: str, pooling: str) -> np.ndarray:
     ids = {name: encoded[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
         tokens = model(**ids).last_hidden_state[0].numpy()
-    vector = tokens[0] if pooling == "cls" else tokens.mean(axis=0)
+    vector = {"cls": tokens[0], "mean": tokens.mean(axis=0), "last": tokens[-1]}[pooling]
     return vector / np.linalg.norm(vector)
 
 
 @pytest.mark.parametrize(
-    ("family", "pooling"), [("bert", "mean"), ("bert", "cls"), ("distilbert", "mean"), ("roberta", "mean")]
+    ("family", "pooling"),
+    [
+        ("bert", "mean"),
+        ("bert", "cls"),
+        ("bert", "last"),
+        ("distilbert", "mean"),
+        ("roberta", "mean"),
+        ("gpt2", "last"),
+        ("llama", "last"),
+        ("qwen3", "last"),
+    ],
 )
 def test_an_exported_model_gives_the_vectors_of_transformers(tmp_path: Path, family: str, pooling: Any) -> None:
     source = save_tiny(tmp_path / "source", family)
@@ -132,14 +155,22 @@ def test_a_folder_of_sentence_transformers_says_how_it_pools_and_how_long(tmp_pa
     assert (card.pooling, card.max_tokens) == ("cls", 12)
 
 
+@pytest.mark.parametrize(("mode", "pooling"), list(export.POOLINGS.items()))
+def test_a_folder_says_which_token_is_read(tmp_path: Path, mode: str, pooling: str) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({mode: True, "include_prompt": True}))
+
+    assert export._pooling_of(tmp_path) == pooling
+
+
 def test_pooling_that_cannot_be_exported_is_named(tmp_path: Path) -> None:
     source = save_tiny(tmp_path / "source")
     (source / "1_Pooling").mkdir()
-    (source / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    (source / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
 
     with pytest.raises(
         UnavailableError,
-        match=r"^.*config\.json asks for pooling_mode_lasttoken, but only mean or cls pooling can be exported$",
+        match=r"^.*config\.json asks for pooling_mode_max_tokens, but only mean, cls or last can be exported$",
     ):
         export_encoder(str(source), tmp_path / "out")
 

@@ -45,7 +45,7 @@ class EncoderCard(Closed):
     """Width of a vector."""
     max_tokens: int
     """Longest text that the model was made for, special tokens included."""
-    pooling: Literal["mean", "cls"]
+    pooling: Literal["mean", "cls", "last"]
     """How token vectors become one."""
     int8: bool
     """Whether the weights are quantised."""

@@ -22,7 +22,6 @@ from tailwise.data.interactions import Training
 from tailwise.data.scores import gains
 from tailwise.encode.exported import OnnxEncoder
 from tailwise.encode.text import item_texts
-from tailwise.errors import ConfigError
 from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.losses import Contest, sampled_softmax
 from tailwise.learn.optimise import lowered
@@ -81,7 +80,7 @@ def fit_language_towers(config: LanguageTowersConfig, training: Training) -> Lan
 
     Raises:
         UnavailableError: A package or the model is missing.
-        ConfigError: The model is no encoder, or a column that makes the text is not there.
+        ConfigError: A column that makes the text is not there.
 
     Source: Yi et al., RecSys 2019, doi:10.1145/3298689.3346996 (the correction); Reimers & Gurevych, EMNLP 2019.
     """
@@ -95,8 +94,6 @@ def fit_language_towers(config: LanguageTowersConfig, training: Training) -> Lan
     model, tokenizer = open_backbone(config.model)
     prepare_for_short(model)
     reading = reading_of(model, config.model)
-    if reading == "last":
-        raise ConfigError(f"language_towers: model {config.model} is no encoder; choose one, such as all-MiniLM-L6-v2")
     named = (catalogue.title(row)[:TITLE_LETTERS] if text.strip() else "" for row, text in enumerate(items))
     steps = max(1, config.train.epochs * _batch_count(config, training) // config.train.accumulate)
     net = TextReader(adapt(model, config.tuning, seed=training.seed, steps=steps), reading)

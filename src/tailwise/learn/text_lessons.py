@@ -62,8 +62,11 @@ def label_names(data: Labelled, weights: Mapping[str, float]) -> dict[str, tuple
             continue
         names = data.names(head)
         if len(names) < (2 if head in ONE else 1):
-            rule = "two labels are the least" if head in ONE else "one label is the least"
-            raise DataError(f"{head} has {len(names)} different labels ({', '.join(names) or 'none'}), but {rule}")
+            told = f"only {names[0]!r}" if names else "no label"
+            raise DataError(
+                f"{head}: the texts have {told}, but it takes {'two' if head in ONE else 'one'} to learn from; label "
+                f"more texts, or set weights.{head} = 0 in --config"
+            )
         found[head] = tag_names(names) if head == SPANS else names
     if not found:
         raise DataError("no head is left to learn: every weight is 0")

