@@ -154,6 +154,21 @@ def test_a_net_is_as_it_was_after_an_error() -> None:
     assert "forward" not in vars(net)
 
 
+def test_an_answer_with_names_keeps_them() -> None:
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class Named(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> BaseModelOutput:
+            return BaseModelOutput(last_hidden_state=super().forward(x))
+
+    net = Named(5, 2)
+    with lowered(net, "bfloat16"):
+        answer = net(torch.ones(1, 5))
+
+    assert isinstance(answer, BaseModelOutput)
+    assert answer.last_hidden_state.dtype == torch.float32
+
+
 def test_a_processor_that_would_be_slow_is_spoken_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -55,6 +55,19 @@ def test_what_people_take_next_becomes_likelier_and_the_folder_is_the_whole_mode
     assert not [name for name, _ in model.named_parameters() if "lora" in name]
 
 
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_it_learns_in_fewer_bits_too(
+    tiny_causal: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailwise.learn.optimise.fast_bfloat16", lambda: True)  # else it says that it is slow here
+    loop = LOOP.model_copy(update={"precision": "bfloat16", "epochs": 6})
+    config = config_of(tiny_causal, train=loop, tuning=Tuning(method=method, rank=4))
+
+    notes = fit_causal(shop(), tmp_path / "tuned", config)
+
+    assert notes["log-probability after"] > notes["log-probability before"]
+
+
 def test_the_folder_says_what_was_judged(tiny_causal: Path, tmp_path: Path) -> None:
     config = config_of(tiny_causal)
     notes = fit_causal(shop(), tmp_path / "tuned", config)

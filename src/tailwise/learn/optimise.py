@@ -104,7 +104,8 @@ def _widened(answer: Any) -> Any:
     if isinstance(answer, Tensor):
         return answer.float() if answer.dtype == torch.bfloat16 else answer
     if isinstance(answer, dict):
-        return {name: _widened(one) for name, one in answer.items()}
+        wide = {name: _widened(one) for name, one in answer.items()}
+        return wide if type(answer) is dict else type(answer)(**wide)  # what transformers answer has names as well
     if isinstance(answer, tuple) and hasattr(answer, "_fields"):
         return type(answer)(*map(_widened, answer))
     if isinstance(answer, (list, tuple)):
