@@ -9,7 +9,7 @@ from tailwise.errors import RequestError
 from tailwise.pipeline import Engine
 from tailwise.pipeline.explain import explain
 from tailwise.pipeline.explained import Effort, Explained
-from tailwise.types import NO_HISTORY, Request
+from tailwise.types import NO_HISTORY, Request, Slate
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +169,39 @@ def test_a_stage_that_was_skipped_is_told(tiny_engine: Engine, user: str) -> Non
 
     assert found.gates == {"mmr": "failed: ZeroDivisionError: oh"}
     assert {move.stage: move.skipped for move in found.items[0].stages}["mmr"] == "failed: ZeroDivisionError: oh"
+
+
+class Asks:
+    """A stage that asks somebody, who prefers the second to the first; or who is late."""
+
+    needs = gives = frozenset[str]()
+
+    def __init__(self, *, late: bool) -> None:
+        self.late, self.asked = late, 0
+
+    def __call__(self, request: Request, slate: Slate) -> Slate:
+        return self.within(request, slate, 1000.0)
+
+    def within(self, request: Request, slate: Slate, wait_ms: float) -> Slate:
+        self.asked += 1
+        if self.late:
+            raise TimeoutError
+        swapped = slate.take(np.array([1, 0, *range(2, len(slate))]))
+        return swapped.score(np.linspace(1, 0, len(slate), dtype=np.float32))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_who_is_asked_is_asked_once_for_the_list_and_never_for_histories_that_nobody_has(
+    tiny_engine: Engine, whole: Explained, user: str, late: bool
+) -> None:
+    asks = Asks(late=late)
+    own = next(bound for bound in tiny_engine.stages if bound.key == "listwise_llm")
+    stages = tuple(replace(b, run=asks) if b is own else b for b in tiny_engine.stages)
+
+    found = explain(replace(tiny_engine, stages=stages), Request("r", user_id=user, k=6))
+
+    fast = {one.item_id: one.without for one in whole.items}  # the stage sleeps there
+    assert asks.asked == 1
+    assert found.rankings > 0
+    assert {one.item_id: one.without for one in found.items} == fast  # also where what it said counts in the list
+    assert ([one.item_id for one in found.items] == list(fast)) == late

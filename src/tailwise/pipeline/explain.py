@@ -22,7 +22,7 @@ from tailwise.pipeline.asking import Answer
 from tailwise.pipeline.counterfactual import Order, Trials, falls
 from tailwise.pipeline.dissect import Dissection, places_in
 from tailwise.pipeline.explained import Counterfactual, Effort, Explained, Explanation, Missing, Ranks, titles
-from tailwise.types import AGAINST, Ids, Request, Slate, ids_of
+from tailwise.types import AGAINST, Ids, Patient, Request, Slate, ids_of
 
 
 @dataclass
@@ -65,10 +65,14 @@ def explain(engine: Ranks, request: Request, item_id: str | None = None, effort:
     explained = merged(chosen, dissection.items(places[~late]), dissection.brought(chosen[late]))
     if item_id is not None and explained[0].place is None:
         explained = [replace(explained[0], missing=below(explained[0], answer))]
-    trials = Trials(_again(engine, resolved, answer), tries=effort.tries, seconds=effort.seconds)
-    carriers = {e.item_id: _carriers(e, resolved) for e in explained if e.place is not None}
-    found = falls(answer.slate.item_ids.tolist(), carriers, trials)
-    items = tuple(replace(e, without=_without(engine, e, found)) for e in explained)
+    again = _again(engine, resolved, answer)
+    shown = answer.slate.item_ids.tolist()
+    if effort.tries and not (_asks(engine) <= gates.keys()):
+        shown = again(frozenset()).tolist()
+    trials = Trials(again, tries=effort.tries, seconds=effort.seconds)
+    carriers = {e.item_id: _carriers(e, resolved) for e in explained if e.place is not None and e.item_id in shown}
+    found = falls(shown, carriers, trials)
+    items = tuple(replace(e, without=_without(engine, e.item_id, shown, found)) for e in explained)
     return Explained(answer, items, gates, len(trials))
 
 
@@ -86,27 +90,37 @@ def _carriers(explanation: Explanation, request: Request) -> list[str]:
     return list(dict.fromkeys([*carried, *liked]))
 
 
+def _asks(engine: Ranks) -> frozenset[str]:
+    """Stages that ask somebody else: once for the list, never for histories that nobody has, which cost as much."""
+    return frozenset(bound.key for bound in engine.stages if isinstance(bound.run, Patient))
+
+
 def _again(engine: Ranks, request: Request, answer: Answer) -> Order:
-    """Ranks a resolved request without items of its history, which stay off the list where what was had does."""
+    """
+    Ranks a resolved request without items of its history, which stay off the list where what was had does.
+
+    Whoever would be asked is left out, so that what it says, or that it is late, moves nothing.
+    """
+    asks = _asks(engine)
 
     def order(gone: frozenset[str]) -> Ids:
         kept = ~np.isin(request.past.item_ids, list(gone))
         # What is excluded goes along, so that an item does not fall only because the one taken away comes back.
         less = replace(request, history=request.past.take(kept), exclude_seen=answer.excluded_seen)
-        return engine.answer(less).slate.item_ids
+        return engine.answer(less, spare=asks).slate.item_ids
 
     return order
 
 
 def _without(
-    engine: Ranks, explanation: Explanation, found: dict[str, tuple[frozenset[str], int | None]]
+    engine: Ranks, item_id: str, shown: list[str], found: dict[str, tuple[frozenset[str], int | None]]
 ) -> Counterfactual | None:
-    if explanation.item_id not in found or explanation.place is None:
+    if item_id not in found:
         return None
-    gone, after = found[explanation.item_id]
+    gone, after = found[item_id]
     item_ids = ids_of(sorted(gone))
     names = titles(engine.catalogue, item_ids, engine.catalogue.rows(item_ids))
-    return Counterfactual(tuple(item_ids.tolist()), tuple(names), explanation.place, after)
+    return Counterfactual(tuple(item_ids.tolist()), tuple(names), shown.index(item_id) + 1, after)
 
 
 def _stranger(engine: Ranks, item_id: str, why: Missing) -> Explanation:

@@ -23,7 +23,9 @@ class Ranks(Protocol):
     def stages(self) -> tuple[Bound, ...]: ...
     @property
     def contexts(self) -> Contexts: ...
-    def answer(self, request: Request, *, watch: Watch | None = None) -> Answer: ...
+    def answer(
+        self, request: Request, *, spare: frozenset[str] = frozenset(), watch: Watch | None = None
+    ) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,11 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """Without these items of the history the item would stand lower: it was ranked again to see."""
+    """
+    Without these items of the history the item would stand lower: it was ranked again to see.
+
+    A language model is not asked again. Where it had a say, both places are those of the list without its opinion.
+    """
 
     item_ids: tuple[str, ...]
     titles: tuple[str, ...]
