@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import util
+from pathlib import Path
 
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from tailwise.config import PipelineConfig, Settings
+from tailwise.cli.models import summary
+from tailwise.config import EncodeConfig, PipelineConfig, Settings
 from tailwise.data.load import load
 from tailwise.learn.fit import fit
 from tailwise.pipeline import Engine
@@ -75,6 +77,34 @@ def test_chinese_and_english_queries_find_the_book(shop: Engine, query: str, wan
     slate = shop.rank(query=query, k=3)
 
     assert wanted & {*slate.item_ids[:2]}, list(slate.item_ids)
+
+
+@pytest.mark.parametrize("titles", [["title_zh"], ["title_zh", "title"]])
+def test_titles_in_a_column_of_their_own_are_read_or_the_fit_says_that_they_are_not(
+    titles: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films = [
+        ("a", "玩具總動員", "Toy Story"),
+        ("b", "烈火悍將", "Heat"),
+        ("c", "2001太空漫遊", "2001: A Space Odyssey"),
+    ]
+    frame = pl.DataFrame(films, schema=["item_id", "title_zh", "title"], orient="row")
+    frame.select("item_id", *titles).write_csv(tmp_path / "items.csv")
+    settings = Settings(cache=tmp_path / "cache", threads=1)
+    config = PipelineConfig() if "title" not in titles else PipelineConfig(encode=EncodeConfig(model="hash"))
+
+    engine = fit(load(tmp_path, without_events=True), config, settings=settings)
+
+    summary(engine)
+    told = capsys.readouterr().out
+    if "title" in titles:
+        remedy = '[encode] model = "multilingual", columns = ["title", "title_zh"]'
+        assert f"title_zh: not read; for queries in that language too: {remedy}\n" in told
+    else:
+        assert engine.config.encode.model == "multilingual"
+        assert engine.rank(query="a film about outer space", k=1).item_ids.tolist() == ["c"]
+        assert "not read" not in told
+    assert "of events repeat" not in told  # there are none
 
 
 def test_candidates_are_ranked_by_a_query_in_either_language(shop: Engine) -> None:

@@ -202,15 +202,31 @@ def summary(engine: Engine) -> None:
     """What a fit found and chose."""
     counts, choices = engine.manifest["counts"], engine.manifest["choices"]
     say(f"{counts['people']:,} people, {counts['items']:,} items, {counts['events']:,} events")
-    again = "are not shown again" if choices["exclude_seen"] else "may be shown again"
-    say(f"{choices['repeat_rate']:.1%} of events repeat an item: items that a person has had {again}")
+    if counts["events"]:
+        again = "are not shown again" if choices["exclude_seen"] else "may be shown again"
+        say(f"{choices['repeat_rate']:.1%} of events repeat an item: items that a person has had {again}")
     if choices["encoder"]:
         say(f"texts are read by {choices['encoder']}")
+        for line in _unread(engine):
+            say(line)
     if choices["silent"]:
         say(f"too few events to learn from; silent until a fit with more: {', '.join(choices['silent'])}")
     for stage, notes in engine.manifest["metrics"].items():
         for name, value in notes.items():
             say(f"  {stage}: {name} {value}")
+
+
+def _unread(engine: Engine) -> Iterator[str]:
+    """That titles in other languages are not read, and what would read them."""
+    from tailwise.encode.text import other_titles, usual_columns
+
+    there = engine.catalogue.frame.columns
+    read = engine.config.encode.columns or usual_columns(there)
+    unread = [name for name in other_titles(there) if name not in read]
+    if unread and not engine.config.encode.columns:
+        columns = ", ".join(f'"{name}"' for name in (*read[:1], *unread, *read[1:]))
+        remedy = f'[encode] model = "multilingual", columns = [{columns}]'
+        yield f"{', '.join(unread)}: not read; for queries in that language too: {remedy}"
 
 
 def seconds(text: str) -> float:

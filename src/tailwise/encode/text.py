@@ -21,7 +21,17 @@ from tailwise.errors import ConfigError, UnavailableError
 from tailwise.fakes import HashEncoder
 from tailwise.types import Encoder, Floats
 
-__all__ = ["ITEM_COLUMNS", "Export", "MultilingualEncoder", "OnnxEncoder", "Report", "item_texts", "open_encoder"]
+__all__ = [
+    "ITEM_COLUMNS",
+    "Export",
+    "MultilingualEncoder",
+    "OnnxEncoder",
+    "Report",
+    "item_texts",
+    "open_encoder",
+    "other_titles",
+    "usual_columns",
+]
 
 Export = Callable[[str, Path], Path]
 """Makes an encoder folder of a model's name at a place, and returns the place."""
@@ -121,7 +131,7 @@ def item_texts(frame: pl.DataFrame, columns: Sequence[str] = ()) -> list[str]:
 
     Args:
         frame: One row an item.
-        columns: Names of columns; empty takes those of ``ITEM_COLUMNS`` that there are.
+        columns: Names of columns; empty takes those of ``usual_columns``.
 
     Raises:
         ConfigError: A column is not there.
@@ -130,7 +140,7 @@ def item_texts(frame: pl.DataFrame, columns: Sequence[str] = ()) -> list[str]:
     >>> item_texts(films)
     ['Toy Story. 1995. Animation, Comedy', '']
     """
-    chosen = columns or [name for name in ITEM_COLUMNS if name in frame.columns]
+    chosen = columns or usual_columns(frame.columns)
     for name in chosen:
         if name not in frame.columns:
             raise ConfigError(f"columns names {name!r}, but the items have: {', '.join(frame.columns)}")
@@ -140,6 +150,22 @@ def item_texts(frame: pl.DataFrame, columns: Sequence[str] = ()) -> list[str]:
     joined = pl.concat_str(parts, separator=". ", ignore_nulls=True)
     # "Who is it?" and "etc." end their sentence themselves.
     return frame.select(joined.str.replace_all(r"([.!?…。！？])\. ", "$1 ")).to_series().to_list()
+
+
+def usual_columns(there: Sequence[str]) -> list[str]:
+    """
+    What makes an item's text where nobody says: ``ITEM_COLUMNS``; without a ``title``, those in other languages.
+
+    >>> usual_columns(["item_id", "genres", "title_zh"]), usual_columns(["title_zh", "title"])
+    (['title_zh', 'genres'], ['title'])
+    """
+    titles = [] if "title" in there else other_titles(there)
+    return [*titles, *(name for name in ITEM_COLUMNS if name in there)]
+
+
+def other_titles(there: Sequence[str]) -> list[str]:
+    """Columns of titles in other languages, such as ``title_zh``."""
+    return [name for name in there if re.fullmatch(r"title_[a-z]{2}", name)]
 
 
 def _readable(name: str, dtype: pl.DataType) -> pl.Expr:
