@@ -139,6 +139,9 @@ NO_HISTORY = History.of(())
 QUERY = "query_vector"
 """Key of ``Request.cache`` under which the engine leaves the embedded query, (D,); absent without a query."""
 
+ADVISED = "advised"
+"""The column of whether the opinion of a language model put an item higher; absent where none was asked."""
+
 ORDER = "score"
 """The order that came in, where a blend of heads names what it mixes."""
 

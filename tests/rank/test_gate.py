@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tailwise.config import Step
 from tailwise.errors import Abstain, ArtifactError, ShapeError
 from tailwise.pipeline.binding import Bound, run_stage
-from tailwise.rank.gate import BUCKETS, SITUATION, Gate, Rule, blended, bucket
-from tailwise.types import QUERY, Event, Floats, History, Request, Slate, StageTrace, ids_of
+from tailwise.rank.gate import BUCKETS, SITUATION, Gate, Rule, advised, blended, bucket
+from tailwise.types import ADVISED, QUERY, Event, Floats, History, Request, Slate, StageTrace, ids_of
 
 NAN = float("nan")
 SCORE = st.floats(-100, 100, width=32).map(lambda score: round(score, 2))
@@ -246,3 +246,23 @@ def test_the_trace_tells_why_nothing_was_asked(events: int, told: str | None, or
 
     assert [step.skipped for step in trace] == [told]
     assert after.item_ids.tolist() == order
+
+
+def test_what_an_opinion_put_higher_is_marked_also_by_an_earlier_one() -> None:
+    before = slate(4, 3, 2, 1)
+
+    once = advised(before, np.array([0.0, 0.0, 9.0], np.float32), 9.0)
+    twice = advised(once, np.array([0.0, np.nan, 9.0], np.float32), 99.0)
+
+    marked = [dict(zip(own.item_ids.tolist(), own.columns[ADVISED].tolist(), strict=True)) for own in (once, twice)]
+    assert once.item_ids.tolist() == ["i2", "i0", "i1", "i3"]
+    assert marked[0] == {"i2": True, "i0": False, "i1": False, "i3": False}
+    assert twice.item_ids.tolist() == ["i1", "i0", "i2", "i3"]
+    assert marked[1] == {"i1": True, "i0": False, "i2": True, "i3": False}
+    assert once.scores.tolist() == blended(before, np.array([0.0, 0.0, 9.0], np.float32), 9.0).scores.tolist()
+
+
+def test_an_opinion_that_moves_nothing_marks_nothing() -> None:
+    found = advised(slate(2, 1), np.zeros(2, np.float32), 1.0)
+
+    assert found.columns[ADVISED].tolist() == [False, False]

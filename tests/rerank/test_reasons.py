@@ -294,9 +294,35 @@ def test_on_the_first_day_nothing_is_liked_by_many_and_there_is_no_long_tail() -
     assert [[reason["text"] for reason in reasons] for reasons in said] == [["From the catalogue"]] * 2
 
 
+def test_on_the_first_day_what_a_query_found_is_among_the_nearest_and_what_was_given_is_not() -> None:
+    reasons, slate = Reasons(Reasons.Config(), NewFilms()), slate_of("toys", "heat")
+    found, given = (
+        reasons(replace(asking(), query="car chase", candidates=own), slate).columns["reasons"].tolist()
+        for own in (None, ("toys", "heat"))
+    )
+
+    assert [[reason["text"] for reason in own] for own in found] == [["Among the nearest to your search"]] * 2
+    assert [[reason["text"] for reason in own] for own in given] == [["From the catalogue"]] * 2
+
+
 def test_only_what_is_near_to_the_query_is_said_to_match_it() -> None:
     request = replace(asking(), cache={QUERY: np.array([1.0, 0.0, 0.0], np.float32)})
 
     said = explain(request, slate_of("toys", "heat", "toys2", tail=[False, False, True]))
 
     assert said == [["Matches your search"], ["Liked by many"], ["Matches your search"]]
+
+
+def test_what_a_language_model_put_higher_says_so_behind_what_carried_it() -> None:
+    slate = slate_of("toys2", "heat", "ronin", advised=[True, False, True], carried=[0, -1, -1])
+
+    told = Reasons(Reasons.Config(), Films())(asking("toys"), slate).columns["reasons"].tolist()
+
+    assert [[reason["kind"] for reason in own] for own in told] == [["history", "gate"], ["score"], ["gate"]]
+    assert told[2][0]["text"] == "Put here with the help of a language model"
+
+
+def test_a_model_that_was_not_asked_is_no_reason() -> None:
+    told = explain(asking("heat"), slate_of("toys", "void", advised=[False, False]))
+
+    assert told == explain(asking("heat"), slate_of("toys", "void"))

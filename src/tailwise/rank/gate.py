@@ -18,7 +18,7 @@ from tailwise.config import Closed
 from tailwise.data.scores import with_best_moved
 from tailwise.errors import Abstain, ArtifactError, ShapeError
 from tailwise.rank.fusion import standardised
-from tailwise.types import QUERY, Floats, Request, Slate
+from tailwise.types import ADVISED, QUERY, Floats, Request, Slate
 
 LONGEST = (0, 5, 20, 50)
 """Liked events of the longest history of each bucket but the last, which has no end."""
@@ -175,6 +175,16 @@ def blended(slate: Slate, opinion: Floats, weight: float) -> Slate:
     order = np.arange(len(slate))
     order[known] = known[np.argsort(-total[known], kind="stable")]
     return with_best_moved(slate.take(order), -np.sort(-total))
+
+
+def advised(before: Slate, opinion: Floats, weight: float) -> Slate:
+    """``blended``, with the column ``ADVISED``, (N,): what the opinion, or an earlier one, put higher."""
+    places = np.arange(len(before))
+    after = blended(before.add(**{ADVISED: places}), opinion, weight)
+    rose = after.columns[ADVISED] > places
+    if ADVISED in before.columns:
+        rose |= before.columns[ADVISED].astype(bool)[after.columns[ADVISED]]
+    return after.add(**{ADVISED: rose})
 
 
 def _scaled(scores: Floats) -> Floats:

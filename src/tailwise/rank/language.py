@@ -19,7 +19,7 @@ from tailwise.encode.pairs import Frame, Words, logits
 from tailwise.errors import ArtifactError
 from tailwise.nets.session import open_session
 from tailwise.nets.settings_language import TextLoop, Tuning
-from tailwise.rank.gate import Gate, blended
+from tailwise.rank.gate import Gate, advised
 from tailwise.types import Facts, Floats, Request, Rows, Slate
 
 NAME = "the cross-encoder"
@@ -153,7 +153,7 @@ class CrossEncoder:
         if self.reading is None or len(slate) < 2:
             return slate
         weight = self.gate.asked(request, slate)
-        return blended(slate, self.opinion(request, slate.columns["row"][: self.config.depth]), weight)
+        return advised(slate, self.opinion(request, slate.columns["row"][: self.config.depth]), weight)
 
     def opinion(self, request: Request, rows: Rows) -> Floats:
         """(N,) rows to (N,) logits; NaN where an item has no text, and everywhere when the history has none."""

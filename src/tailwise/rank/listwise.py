@@ -24,7 +24,7 @@ from tailwise.rank.backends import open_backend
 from tailwise.rank.breaker import Breaker, BreakerConfig
 from tailwise.rank.budget import Budget, BudgetConfig
 from tailwise.rank.counsel import Counsel
-from tailwise.rank.gate import Gate, blended
+from tailwise.rank.gate import Gate, advised
 from tailwise.rank.modes import IN_LISTS, Ask, Opinion, asked_in_lists, asked_one_by_one
 from tailwise.rank.opinions import CacheConfig, Opinions
 from tailwise.rank.prompts import KINDS, LABELS, Brief, Wording, check_template, language_of, texts_of
@@ -197,7 +197,7 @@ class Listwise:
                 with self._lock:
                     self._tally["asked"] -= 1
             raise
-        return blended(slate, opinion.values, weight * opinion.trust)
+        return advised(slate, opinion.values, weight * opinion.trust)
 
     def opinion(self, request: Request, slate: Slate, wait_ms: float) -> Opinion:
         """What the model thinks of the best of a slate, whatever the gate says; raises as ``within``."""

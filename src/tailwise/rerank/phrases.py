@@ -30,6 +30,7 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
         "rule": "Rule: {rules}",
         "gate": "Put here with the help of a language model",
         "query": "Matches your search",
+        "nearest": "Among the nearest to your search",
         "listed": "From the catalogue",
     },
     "zh": {
@@ -46,6 +47,7 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
         "rule": "规则：{rules}",
         "gate": "由语言模型协助排在这里",
         "query": "符合你的搜索",
+        "nearest": "与你的搜索较为接近",
         "listed": "来自目录",
     },
 }

@@ -3,8 +3,8 @@ Reasons: why each item of the answer is there, in a few words, in the language o
 
 Only what will be shown is explained, by what is true of it. A rule that acted on it; the item of the history that
 carried most of its score, and without which that score falls; what a knowledge graph links both to; of a newcomer the
-item whose likers are its likers most; the nearest item that the person liked; labels it shares with what they liked
-lately; that it is new; its popularity now; its place in the long tail.
+item whose likers are its likers most; that a language model put it higher; the nearest item that the person liked;
+labels it shares with what they liked lately; that it is new; its popularity now; its place in the long tail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tailwise.nets.questions import BackendConfig
 from tailwise.rerank.diversity import unit_rows
 from tailwise.rerank.paths import Paths
 from tailwise.rerank.phrases import LOCALE, language_of, sentence
-from tailwise.types import QUERY, Column, Facts, History, Request, Rows, Slate
+from tailwise.types import ADVISED, QUERY, Column, Facts, History, Request, Rows, Slate
 
 Reason = dict[str, Any]
 
@@ -45,7 +45,7 @@ class Reasons:
     """Annotates the first ``request.k`` items with reasons; changes neither order nor scores."""
 
     gives = frozenset({"reasons"})
-    uses = frozenset({CARRIED, NEWCOMER, "fired"})
+    uses = frozenset({ADVISED, CARRIED, NEWCOMER, "fired"})
     """Columns that it reads where they are."""
 
     class Config(Closed):
@@ -98,8 +98,9 @@ class Reasons:
         The slate with ``reasons`` (N,): a tuple of dicts for each of the first ``request.k`` rows, () below.
 
         Each dict has ``kind`` and ``text``, and what the text names; where that is an item, its ``item_id``. In order
-        of preference the kinds are rule, history, path, new_for, similar, shared, new and popular; only where none of
-        them holds tail, else query, score, or liked for a stranger; and listed where nobody has done anything yet.
+        of preference the kinds are rule, history, new_for, path, gate, similar, shared, new, popular and query; only
+        where none of them holds tail, else score, or liked for a stranger; where nobody has done anything yet, nearest
+        to a query, else listed.
 
         Cost: O(k H D) for a history of H: some 0.2 ms for 10 items and 50 events beside what the facts take.
         """
@@ -107,9 +108,10 @@ class Reasons:
         language = language_of(request.context.get(LOCALE))
         liked = request.past.speaks_for
         personal = self._personal(request, top, liked, language) if liked.any() else []
-        columns = [_rules(top), *personal, _new(top), _popular(top)]
+        columns = [_rules(top), *personal[:-2], _advised(top), *personal[-2:], _new(top), _popular(top)]
         tail = top.columns.get("tail", np.zeros(len(top), bool)) & self._events
-        last = "score" if liked.any() else "liked" if self._events else "listed"
+        alone = "nearest" if request.query and request.candidates is None else "listed"
+        last = "score" if liked.any() else "liked" if self._events else alone
         columns.append(_asked(request, top, self.config.similar))
         reasons = np.empty(len(slate), object)
         reasons.fill(())
@@ -191,6 +193,12 @@ def _asked(request: Request, top: Slate, similar: float) -> list[Reason | None]:
 def _rules(top: Slate) -> list[Reason | None]:
     fired = top.columns["fired"] if "fired" in top.columns else [()] * len(top)
     return [{"kind": "rule", "rules": list(names)} if names else None for names in fired]
+
+
+def _advised(top: Slate) -> list[Reason | None]:
+    """That a language model, which the gate let speak, put an item higher."""
+    rose = top.columns.get(ADVISED, np.zeros(len(top), bool)).tolist()
+    return [{"kind": "gate"} if higher else None for higher in rose]
 
 
 def _new(top: Slate) -> list[Reason | None]:
