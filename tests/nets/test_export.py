@@ -158,7 +158,9 @@ def test_a_folder_of_sentence_transformers_says_how_it_pools_and_how_long(tmp_pa
 @pytest.mark.parametrize(("mode", "pooling"), list(export.POOLINGS.items()))
 def test_a_folder_says_which_token_is_read(tmp_path: Path, mode: str, pooling: str) -> None:
     (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({mode: True, "include_prompt": True}))
+    (tmp_path / "1_Pooling" / "config.json").write_text(
+        json.dumps({f"pooling_mode_{mode}": True, "include_prompt": True})
+    )
 
     assert export._pooling_of(tmp_path) == pooling
 

