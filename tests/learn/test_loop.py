@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tailwise.learn.loop import Progress, side_by_side, train  # noqa: E402  aft
 from tailwise.learn.track import Watched  # noqa: E402
 from tailwise.nets.sequence import dropped  # noqa: E402
 from tailwise.nets.settings import LoopConfig  # noqa: E402
+from tailwise.nets.settings_language import TextLoop  # noqa: E402
 
 CONFIG = LoopConfig(epochs=6, learning_rate=0.05, warm_up_steps=3, weight_decay=0.01, clip=1.0, average=0.5, patience=6)
 TRUTH = torch.tensor([[1.0], [-2.0], [0.5]])
@@ -240,6 +242,20 @@ def test_with_the_steps_of_an_epoch_a_falling_rate_falls_from_step_to_step(pool:
     train(net, config=config, seed=0, batches=ones, loss=plain(net), pool=pool, steps=4)
 
     assert np.diff(weights) == pytest.approx([0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.3, 0.2, 0.1, 0.0], rel=1e-3, abs=1e-6)
+
+
+def test_a_fresh_head_moves_at_a_multiple_of_the_rate(pool: Executor) -> None:
+    net = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("model", "head")})
+    for parameter in net.parameters():
+        torch.nn.init.zeros_(parameter)
+
+    def loss(part: Any, noise: torch.Generator) -> torch.Tensor:
+        return net["model"](part).sum() + net["head"](part).sum()
+
+    config = TextLoop(epochs=1, learning_rate=0.1, head_rate=3.0, warm_up_steps=0, average=0.0)
+    train(net, config=config, seed=0, batches=lambda epoch: [[torch.ones(1, 1)]], loss=loss, pool=pool)
+
+    assert [float(net[name].weight.detach()) for name in ("model", "head")] == pytest.approx([-0.1, -0.3], rel=1e-4)
 
 
 def test_what_is_judged_and_kept_is_the_moving_average_of_the_weights(pool: Executor) -> None:

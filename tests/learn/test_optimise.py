@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[
 from tailwise.learn import optimise  # noqa: E402  after the package that may be absent
 from tailwise.learn.optimise import fast_bfloat16, learning_rate, lowered, optimizer_of  # noqa: E402
 from tailwise.nets.settings import LoopConfig  # noqa: E402
+from tailwise.nets.settings_language import TextLoop  # noqa: E402
 
 KINDS = {
     "adamw": torch.optim.AdamW,
@@ -47,6 +48,18 @@ def test_biases_and_norms_are_never_decayed(name: Any) -> None:
     assert {decays[id(p)] for p in net.parameters() if p.ndim > 1} == {0.1}
     assert {decays[id(p)] for p in net.parameters() if p.ndim == 1} == {0.0}
     assert len(decays) == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_a_fresh_head_learns_at_a_multiple_of_the_rate(decay: float) -> None:
+    net = torch.nn.ModuleDict({"model": layer(), "head": layer()})
+    made = optimizer_of(net, TextLoop(weight_decay=decay, head_rate=5.0))
+
+    times = {id(p): group["times"] for group in made.param_groups for p in group["params"]}
+
+    assert {times[id(p)] for p in net["model"].parameters()} == {1.0}
+    assert {times[id(p)] for p in net["head"].parameters()} == {5.0}
+    assert len(times) == len(list(net.parameters()))
 
 
 @pytest.mark.parametrize("name", KINDS)

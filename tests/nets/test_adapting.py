@@ -168,6 +168,32 @@ def test_a_target_that_is_not_there_is_refused(tiny_backbone: Path) -> None:
         reader(tiny_backbone, "lora", targets=("qqq",))
 
 
+def test_the_table_of_tokens_learns_too_and_comes_back(tiny_backbone: Path, tmp_path: Path) -> None:
+    net = reader(tiny_backbone, "lora", targets=("query",), embeddings=True)
+    plain, _ = open_backbone(str(tiny_backbone))
+    torch.testing.assert_close(said(TextReader(net.model, "mean")), said(TextReader(plain, "mean")))
+
+    before = said(taught(net))
+    save_learned(net, tmp_path / "learned.safetensors")
+    fresh = reader(tiny_backbone, "lora", seed=9, targets=("query",), embeddings=True)
+    load_learned(fresh, tmp_path / "learned.safetensors")
+
+    (rows,) = (own for name, own in learned(net).items() if "word_embeddings.lora_embedding_A" in name)
+    assert set(rows.abs().sum(0).nonzero()[:, 0].tolist()) == set(BATCH[0].flatten().tolist()) - {0}
+    torch.testing.assert_close(said(fresh.eval()), before, atol=1e-6, rtol=1e-5)
+    net.model = merged(net.model)
+    torch.testing.assert_close(said(net), before, atol=1e-5, rtol=1e-4)
+
+
+def test_a_table_that_also_tells_the_next_token_is_refused(tiny_causal: Path) -> None:
+    model, _ = open_backbone(str(tiny_causal), causal=True)
+
+    with pytest.raises(
+        ConfigError, match=r"^GPT2LMHeadModel tells tokens by the table that it reads; set embeddings = false$"
+    ):
+        adapt(model, Tuning(embeddings=True))
+
+
 def test_checkpointing_changes_no_gradient(tiny_backbone: Path) -> None:
     gradients = []
     for checkpointing in (False, True):

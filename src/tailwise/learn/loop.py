@@ -147,7 +147,7 @@ def _epoch(learner: Learner, config: LoopConfig, progress: Progress, task: _Task
         done = min(1.0, (progress.step - before) / task.steps) if task.steps else 0.0
         progress.step += 1
         for own in learner.optimizer.param_groups:
-            own["lr"] = learning_rate(config, progress.step, progress.epoch + done)
+            own["lr"] = own.get("times", 1.0) * learning_rate(config, progress.step, progress.epoch + done)
         total, count = total + _gradients(learner.net, group, progress.step, task), count + len(group)
         nn.utils.clip_grad_norm_(learner.net.parameters(), config.clip)
         learner.optimizer.step()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tailwise.nets.settings import LoopConfig
+from tailwise.nets.settings_language import TextLoop
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ def optimizer_of(net: nn.Module, config: LoopConfig) -> Optimizer:
     """
     The optimiser that the settings name, over all parameters of ``net`` that learn.
 
-    Biases, norms and other vectors are never decayed: they are few, and small is no better for them.
+    Biases, norms and other vectors are never decayed: they are few, and small is no better for them. A group that
+    learns at another rate says ``times`` how many.
 
     Source: Loshchilov & Hutter, ICLR 2019, arXiv 1711.05101 (AdamW); Shazeer & Stern, ICML 2018, arXiv 1804.04235
     (Adafactor).
@@ -36,6 +38,14 @@ def optimizer_of(net: nn.Module, config: LoopConfig) -> Optimizer:
         vectors = [parameter for parameter in learning if parameter.ndim <= 1]
         split = ({"params": matrices}, {"params": vectors, "weight_decay": 0.0})
         groups = [group for group in split if group["params"]]
+    if isinstance(config, TextLoop) and config.head_rate != 1.0:
+        head = {parameter for name, parameter in net.named_parameters() if name.startswith("head")}
+        groups = [
+            {**group, "params": [own for own in group["params"] if (own in head) == fresh], "times": times}
+            for group in groups
+            for fresh, times in ((False, 1.0), (True, config.head_rate))
+        ]
+        groups = [group for group in groups if group["params"]]
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)

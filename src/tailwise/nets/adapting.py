@@ -190,6 +190,8 @@ def _peft_config(model: nn.Module, config: Tuning, steps: int) -> Any:
         "lora_alpha": config.scale * config.rank,
     }
     if config.method == "lora":
+        if config.embeddings:
+            beside["target_modules"] += [_table(model)]
         return peft.LoraConfig(r=config.rank, **beside)
     if config.method == "adalora":
         wide = config.rank * 3 // 2 + 1  # from where it prunes, as in the paper
@@ -211,6 +213,14 @@ def _targets(model: nn.Module, ends: tuple[str, ...]) -> list[str]:
     if not found:
         raise ConfigError(f"{type(model).__name__} has no linear part whose name ends in {', '.join(ends)}")
     return found
+
+
+def _table(model: Any) -> str:
+    """Name of the table of the tokens' vectors, which must not be what the next token is told by."""
+    table, out = model.get_input_embeddings(), model.get_output_embeddings()
+    if out is not None and out.weight is table.weight:
+        raise ConfigError(f"{type(model).__name__} tells tokens by the table that it reads; set embeddings = false")
+    return next(name for name, part in model.named_modules() if part is table)
 
 
 def _checkpoint(model: Any) -> None:

@@ -24,6 +24,8 @@ class Tuning(Closed):
     """What is added counts so much (``lora``, ``adalora``): alpha over rank, as the papers call it."""
     targets: tuple[str, ...] = ()
     """Linear parts that get it, by the end of their names; empty takes all (``lora``, ``adalora``)."""
+    embeddings: bool = False
+    """Whether the table of the tokens' vectors gets it too (``lora``): what words stand for here is learned sooner."""
     layers: Annotated[int, Field(ge=1)] = 2
     """Of ``top_layers``: how many learn, from the last one down."""
     virtual_tokens: Annotated[int, Field(ge=1, le=512)] = 16
@@ -40,6 +42,8 @@ class TextLoop(LoopConfig):
     """At most; early stopping and ``minutes`` may end it sooner."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     """After the warm-up. A full fine-tuning wants a fiftieth of what LoRA does."""
+    head_rate: Annotated[float, Field(gt=0)] = 1.0
+    """How many times that rate a head on top learns at; it starts from nothing."""
     warm_up_steps: Annotated[int, Field(ge=0)] = 50
     """Steps over which the rate rises from zero."""
     schedule: Literal["constant", "cosine", "linear"] = "linear"
