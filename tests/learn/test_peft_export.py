@@ -20,10 +20,11 @@ from tailwise.nets.settings_language import Tuning
 BATCH = padded([[2, *range(40, 60), 3, 70, 71, 3], [2, 50, 3, 80, 3], [2, 60, 61, 3]], 0)
 
 
-def reader(folder: Path, method: str) -> TextReader:
+def reader(folder: Path, method: str, *, embeddings: bool = False) -> TextReader:
     model, _ = open_backbone(str(folder))
     prepare_for_short(model)
-    net = TextReader(adapt(model, Tuning(method=method, rank=4, virtual_tokens=3)), "mean", nn.Linear(16, 2))
+    tuning = Tuning(method=method, rank=4, virtual_tokens=3, embeddings=embeddings)
+    net = TextReader(adapt(model, tuning), "mean", nn.Linear(16, 2))
     with torch.no_grad():  # as if it had learned
         for own in net.parameters():
             if own.requires_grad:
@@ -36,9 +37,12 @@ def said(onnx: bytes) -> np.ndarray:
     return open_session(onnx, "it").run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "adalora", "adapter", "prefix", "prompt", "frozen"])
-def test_every_method_exports_to_what_torch_says(tiny_backbone: Path, method: str) -> None:
-    net = reader(tiny_backbone, method)
+@pytest.mark.parametrize(
+    ("method", "embeddings"),
+    [*((name, False) for name in ("full", "lora", "adalora", "adapter", "prefix", "prompt", "frozen")), ("lora", True)],
+)
+def test_every_method_exports_to_what_torch_says(tiny_backbone: Path, method: str, embeddings: bool) -> None:
+    net = reader(tiny_backbone, method, embeddings=embeddings)
     with torch.no_grad():
         expected = net(*BATCH).numpy()
 
