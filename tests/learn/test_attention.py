@@ -13,7 +13,8 @@ pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'"
 import torch
 
 from tailwise.data.interactions import Training
-from tailwise.learn.attention import exported, fit_attention
+from tailwise.learn.attention import _straight, exported, fit_attention
+from tailwise.learn.crossfit import Lists
 from tailwise.nets.attention import SlateNet
 from tailwise.nets.serving import Committee
 from tailwise.nets.session import open_session
@@ -40,6 +41,22 @@ def test_it_learns_what_the_order_that_comes_in_does_not_say(where_they_differ: 
     asked = [Request("r", history=training.past(person), exclude_seen=False) for person in range(40)]
     first = [stage(SOMEBODY, engine.candidates(request)).columns["row"][0] for request in asked]
     assert np.mean(first == training.targets[:40]) > 0.5
+
+
+def test_a_network_starts_at_what_each_signal_tells_beside_the_order_that_comes_in() -> None:
+    noise = torch.Generator().manual_seed(3)
+    signals, base = torch.randn(2000, 6, 3, generator=noise), torch.randn(2000, 6, generator=noise)
+    mask = torch.arange(6) < torch.randint(2, 7, (2000, 1), generator=noise)
+    logits = 2.0 * base + signals @ torch.tensor([1.5, -0.7, 0.0])
+    chance = logits.masked_fill(~mask, -torch.inf).softmax(1)
+    labels = torch.zeros(2000, 6).scatter_(1, torch.multinomial(chance, 1, generator=noise), 1.0)
+    lists = Lists(signals.masked_fill(~mask[..., None], 99.0), base, labels, mask, np.ones(2000, np.int64))
+    net = SlateNet(SlateShape(dim=8), torch.zeros(3), torch.ones(3), 2.0)
+
+    free, held = (_straight(net, lists, np.arange(2000), ridge) for ridge in (0.0, 1e3))
+
+    assert free.tolist() == pytest.approx([1.5, -0.7, 0.0], abs=0.15)
+    assert held.abs().max() < 0.01
 
 
 def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_the_order_says_all: World) -> None:

@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'"
 
 import torch
 
-from tailwise.nets.attention import SlateNet
+from tailwise.nets.attention import FAR, SlateNet
 from tailwise.nets.settings import SlateShape
 
 F = 6
@@ -28,6 +28,18 @@ def test_with_a_closed_gate_the_scores_that_come_in_stand() -> None:
     scores = slate_net(gate=0.0)(signals, base, mask)
 
     assert torch.equal(scores, 2.0 * base)
+
+
+def test_a_straight_weight_counts_its_signal_up_to_where_signals_are_cut() -> None:
+    signals, base, mask = slate(9)
+    signals[0, 0, 2] = 100.0
+    net = slate_net(gate=0.0)
+    with torch.no_grad():
+        net.straight[2] = 0.5
+
+        scores = net(signals, base, mask)
+
+    torch.testing.assert_close(scores, 2.0 * base + 0.5 * signals[..., 2].clamp(-FAR, FAR))
 
 
 def test_untrained_it_moves_little() -> None:

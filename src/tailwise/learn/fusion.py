@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.data.interactions import Training
+from tailwise.learn.logit import conditional_logit
 from tailwise.learn.slates import FOLDS, Example, earned, folds_of, gather
 from tailwise.pipeline import Engine
 from tailwise.rank.fusion import ASKED, Fusion, FusionConfig, standardised
@@ -63,33 +64,14 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
 
 def _fit_weights(slates: list[Floats], examples: list[Example], regularisation: float) -> NDArray[np.float64]:
     """(S,) weights, not negative, of the conditional logit; of several targets each counts its share."""
-    from scipy.optimize import minimize
-
-    taught = [
-        (slate, example.relevant) for slate, example in zip(slates, examples, strict=True) if example.relevant.any()
-    ]
+    both = zip(slates, examples, strict=True)
+    taught = [(slate, example.relevant) for slate, example in both if example.relevant.any()]
     if not taught:
         return np.zeros(slates[0].shape[1])
     stacked = np.concatenate([slate for slate, _ in taught]).astype(np.float64)  # (ΣN, S)
-    sizes = [len(slate) for slate, _ in taught]
-    starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
-    owner = np.repeat(np.arange(len(taught)), sizes)
     share = np.concatenate([relevant / relevant.sum() for _, relevant in taught])  # (ΣN,)
-    wanted = share @ stacked / len(taught)
-
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = stacked @ weights
-        logits -= np.maximum.reduceat(logits, starts)[owner]
-        mass = np.exp(logits)
-        total = np.add.reduceat(mass, starts)
-        value = np.log(total).mean() - share @ logits / len(taught) + regularisation * weights @ weights
-        chance = mass / total[owner] / len(taught)
-        return value, chance @ stacked - wanted + 2 * regularisation * weights
-
-    found = minimize(
-        loss, np.full(stacked.shape[1], 0.1), jac=True, method="L-BFGS-B", bounds=[(0, None)] * stacked.shape[1]
-    )
-    return np.asarray(found.x)
+    sizes = np.array([len(slate) for slate, _ in taught])
+    return conditional_logit(stacked, sizes, share, regularisation, signed=False)
 
 
 def _earned(slates: list[Floats], examples: list[Example], weights: NDArray[np.float64]) -> float:

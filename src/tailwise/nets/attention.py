@@ -1,8 +1,9 @@
 """
 A residual list-wise re-ranker: candidates look at each other, and each moves up or down from where it came in.
 
-    signals (B, N, F), base (B, N) ──▶ standardise ──▶ L blocks of attention across the slate ──▶ move (B, N)
-    score = temperature · base + gate · move          the gate starts near zero: untrained, the order stands
+    signals (B, N, F), base (B, N) ──▶ standardise ─┬─▶ L blocks of attention across the slate ──▶ move (B, N)
+                                                    └─▶ straight: a weight a signal
+    score = temperature · base + straight + gate · move        the gate starts near zero, and untrained the order stands
 """
 
 from __future__ import annotations
@@ -58,14 +59,20 @@ class SlateNet(nn.Module):
         self.last_norm = nn.LayerNorm(shape.dim)
         self.hidden, self.move = nn.Linear(shape.dim, shape.dim), nn.Linear(shape.dim, 1)
         self.gate = nn.Parameter(torch.tensor(shape.gate))
+        self.straight = nn.Parameter(torch.zeros(len(mean)))
+
+    def standard(self, signals: Tensor) -> Tensor:
+        """(…, F) signals in deviations from what is usual, cut at ``FAR``."""
+        return ((signals - self.mean) / self.deviation).clamp(-FAR, FAR)
 
     def forward(self, signals: Tensor, base: Tensor, mask: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """(B, N, F) signals, (B, N) incoming scores and which places hold a candidate, to (B, N) scores."""
         bias = torch.zeros_like(base).masked_fill(~mask, -1e9)[
             :, None, None, :
         ]  # onto every candidate's view of others
-        x = self.read(((signals - self.mean) / self.deviation).clamp(-FAR, FAR))
+        usual = self.standard(signals)
+        x = self.read(usual)
         for block in self.blocks:
             x = block(x, bias, noise)
         move = self.move(F.gelu(self.hidden(self.last_norm(x))))[..., 0]
-        return self.temperature * base + self.gate * move
+        return self.temperature * base + usual @ self.straight + self.gate * move

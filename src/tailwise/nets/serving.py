@@ -113,15 +113,17 @@ class Committee(nn.Module):
             self.parts.append(_Side([b.narrow for b in blocks]))
         self.hidden = _Side([net.hidden for net in nets], [net.last_norm for net in nets])
         self.move = _Side([net.move for net in nets], scale=[float(net.gate.detach()) / len(nets) for net in nets])
+        self.straight = nn.Buffer(_stacked(nets, "straight").detach().transpose(1, 2) / len(nets))  # (C, F, 1)
 
     def forward(self, signals: Tensor, base: Tensor) -> Tensor:
         """(1, N, F) signals and (1, N) incoming scores to (1, N) scores."""
-        x = self.read(((signals - self.mean) * (1 / self.deviation)).clamp(-FAR, FAR))  # (C, N, D)
+        usual = ((signals - self.mean) * (1 / self.deviation)).clamp(-FAR, FAR)  # (C, N, F)
+        x = self.read(usual)  # (C, N, D)
         for layer in range(self.layers):
             mix, out, widen, narrow = self.parts[4 * layer : 4 * layer + 4]
             x = x + out(self._attended(mix(self._calm(x))))
             x = x + narrow(F.gelu(widen(self._calm(x))))
-        moves = self.move(F.gelu(self.hidden(self._calm(x))))  # (C, N, 1)
+        moves = usual @ self.straight + self.move(F.gelu(self.hidden(self._calm(x))))  # (C, N, 1)
         return self.temperature * base + moves[..., 0].sum(0, keepdim=True)
 
     def _calm(self, x: Tensor) -> Tensor:

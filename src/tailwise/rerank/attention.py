@@ -31,6 +31,8 @@ class AttentionConfig(Closed):
     """At most so many cases of held-out people teach it."""
     batch: Annotated[int, Field(ge=2)] = 64
     """Slates a step."""
+    ridge: Annotated[float, Field(ge=0)] = 0.01
+    """On the weights that each signal has by itself, where the networks start."""
     lambda_weight: Annotated[float, Field(ge=0)] = 0.3
     """Of the LambdaRank loss beside ListNet's."""
 
