@@ -13,6 +13,7 @@ from starlette.types import Message
 
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
+from tailwise.serve.problems import HINTS
 from tailwise.types import Request, Slate
 
 
@@ -136,7 +137,7 @@ def test_a_closed_store_makes_the_service_unready_but_not_dead(served: str, engi
 
     response = httpx.get(f"{served}/ready", timeout=60)
 
-    assert problem(response, 503).endswith("is closed; open the store again")
+    assert problem(response, 503) == HINTS[503]
     assert response.headers["retry-after"] == "1"
     assert httpx.get(f"{served}/health", timeout=60).json() == {"status": "ok"}
 

@@ -2,9 +2,11 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from starlette.testclient import TestClient
 
 from tailwise.pipeline import Engine
+from tailwise.serve.problems import HINTS
 from tailwise.state.sqlite import SqliteStore
 
 
@@ -82,10 +84,13 @@ def test_an_answer_means_that_the_event_is_in_the_file(served: str, tmp_path: Pa
         other.close()
 
 
-def test_a_store_that_fails_is_unavailable_and_says_why(served: str, engine: Engine) -> None:
+def test_a_store_that_fails_is_unavailable_and_the_log_alone_says_where_and_why(
+    served: str, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     engine.store.close()
 
     response = httpx.post(f"{served}/v1/events", timeout=60, json={"user_id": "u", "item_id": "i1"})
 
     assert response.status_code == 503
-    assert response.json()["detail"].endswith("state.sqlite is closed; open the store again")
+    assert response.json()["detail"] == HINTS[503]
+    assert caplog.messages[-1].endswith("state.sqlite is closed; open the store again")

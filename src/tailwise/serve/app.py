@@ -16,11 +16,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from tailwise.data.pseudonyms import Pseudonyms
-from tailwise.errors import UnavailableError
 from tailwise.pipeline import Engine
 from tailwise.serve import changing, explaining, feedback, privacy, problems, ranking
 from tailwise.serve.auth import Door, RouteTable
@@ -127,14 +127,15 @@ async def health() -> Response:
 
 @router.get("/ready")
 async def ready(request: HttpRequest) -> Response:
-    """The model is loaded, the store answers, and nobody ordered an end; 503 otherwise, with what is wrong."""
+    """The model is loaded, the store answers, and nobody ordered an end; 503 otherwise."""
     context = context_of(request)
     if context.drain.begun:
-        raise UnavailableError("the service is about to stop; ask another one")
+        raise HTTPException(503, "the service is about to stop; ask another one", {"Retry-After": "1"})
     try:
         await asyncio.wait_for(run_in_threadpool(context.engine.store.erased, ""), READY_S)
     except TimeoutError as error:
-        raise UnavailableError(f"the store of events does not answer within {READY_S:g} s") from error
+        late = f"the store of events does not answer within {READY_S:g} s"
+        raise HTTPException(503, late, {"Retry-After": "1"}) from error
     return json_response({"status": "ready", "version": context.engine.version, "store": "ok"})
 
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 HINTS = {
     404: "nothing is served here; GET /docs lists the routes",
     405: "this route does not answer that method; GET /docs lists the routes",
+    503: "something that this needs is not available now; send it again later (the service's log says what is missing)",
     500: "something failed here that is not the request's fault; the service's log has the details",
 }
 
@@ -40,12 +41,16 @@ def install(app: FastAPI) -> None:
 
 
 def _ours(_: HttpRequest, error: Exception) -> Response:
-    """An error of Tailwise's own tree: the caller's fault unless something is unavailable."""
+    """
+    An error of Tailwise's own tree: the caller's fault unless something is unavailable.
+
+    What is missing, and where, is for the log: a caller could only learn places and hosts from it.
+    """
     if isinstance(error, RequestError) and wire.is_malformed(error):
         return problem(400, str(error))
     if isinstance(error, UnavailableError):
         log.warning("unavailable: %s", error)
-        return problem(503, str(error), headers={"Retry-After": "1"})
+        return problem(503, HINTS[503], headers={"Retry-After": "1"})
     return problem(422, str(error))
 
 
