@@ -103,9 +103,11 @@ def run(task: Task, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def seeds_of(peer: Peer, task: Task, options: argparse.Namespace) -> Sequence[int]:
-    """A costly peer takes all seeds on our own data set alone."""
+    """A costly peer takes fewer."""
     seeds: list[int] = options.seeds
-    return seeds if task.name == OWN else seeds[: peer.elsewhere]
+    if task.name != OWN:
+        return seeds[: peer.elsewhere]
+    return seeds if peer.elsewhere is None else options.parts_seeds or seeds
 
 
 def chosen(options: argparse.Namespace) -> list[tuple[str, Path | None, str]]:
@@ -151,7 +153,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this data set alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--parts-seeds", type=int, nargs="+", default=[], help="of the ablation and of cold items; default: --seeds"
+        "--parts-seeds",
+        type=int,
+        nargs="+",
+        default=[],
+        help="of the ablation, of cold items and of SASRec; default: --seeds",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write here; default: docs/, README, benchmarks/results"

@@ -52,7 +52,8 @@ class Peer:
     draws: bool = True
     """Whether the seed changes anything."""
     elsewhere: int | None = None
-    """Seeds on data sets beside our own, for what takes long; 0: it takes no part there. None: as many as are asked."""
+    """Of what takes long, seeds on data sets beside our own, where 0 is no part in it; on our own it takes the seeds
+    of the ablation. None: as many as are asked."""
 
     def stem(self, seed: int) -> str:
         """The name of its files, which changes with whatever changes its lists."""
@@ -83,9 +84,8 @@ PEERS = (
         grid(leaves=[7, 31], learning_rate=[0.05], rounds=[50, 100, 200, 400]),
         environment="lightgbm",
     ),
-    Peer("RecTools SASRec", "rectools_sasrec.py", grid(epochs=[30]), environment="rectools", elsewhere=1),
     Peer(
-        "RecTools SASRec, epochs tuned",
+        "RecTools SASRec",
         "rectools_sasrec.py",
         grid(epochs=[30, 60, 90, 120, 160, 200, 250, 300]),
         environment="rectools",
