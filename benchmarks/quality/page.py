@@ -28,7 +28,8 @@ is a paired permutation test of NDCG@10 over people, each with the mean over the
 *behind* is how far a method lies behind us. *Coverage* is the share of the items with events that anybody is shown;
 *tail share*, of slots with an item outside the most popular fifth; *tail NDCG@10*, that of targets outside it.
 *Seconds* are CPU seconds, all threads, of one fit: they do not depend on what else the machine did. A peer's are with
-its settings known; ours include choosing them.
+its settings known; ours include choosing them. A fit's wall time among the goals is that of these runs, beside whatever
+else ran; `benchmarks/bench_fit.py` times a fit alone.
 
 Protocols: **last**, each person's last event is the target; **time**, one cut at 80 % of the events, and everything
 that a person did later is the target; **basket**, the same cut, and the target is all that a person took at the first
@@ -123,8 +124,7 @@ def methods(content: dict[str, Any]) -> str:
         seconds = one.get("fit_cpu_s")
         cells += ["–" if seconds is None else f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"]
         cells += [plain(one.get("behind"), 4), p_text(one.get("p"))]
-        only = f" (seed {one['seeds'][0]})" if one["name"] in FEWER and one["seeds"] != content["seeds"] else ""
-        rows.append((label(one) + only, *cells))
+        rows.append((named(one, content), *cells))
     return table(("method", *(COLUMNS[key][0] for key in keys), "Seconds", "behind", "p"), rows)
 
 
@@ -234,7 +234,7 @@ def readme(path: Path, every: Sequence[dict[str, Any]]) -> bool:
         return False
     rows = []
     for one in content["methods"]:
-        name = f"**{label(one)}**" if one["kind"] == "pipeline" else label(one)
+        name = f"**{label(one)}**" if one["kind"] == "pipeline" else named(one, content)
         mean, sd = one["mean"], one["sd"]
         rows.append(
             (
@@ -250,6 +250,12 @@ def readme(path: Path, every: Sequence[dict[str, Any]]) -> bool:
     pattern = re.compile(f"{MARKS[0]}.*?{MARKS[1]}", re.DOTALL)
     path.write_text(pattern.sub(lambda _: f"{MARKS[0]}\n{body}\n{MARKS[1]}", text), encoding="utf-8")
     return True
+
+
+def named(one: dict[str, Any], content: dict[str, Any]) -> str:
+    """Its label, and its seed where others have more."""
+    fewer = one["name"] in FEWER and one["seeds"] != content["seeds"]
+    return label(one) + (f" (seed {one['seeds'][0]})" if fewer else "")
 
 
 def label(one: dict[str, Any]) -> str:
