@@ -54,7 +54,7 @@ def points(axes: Any, values: list[tuple[dict[str, Any], float]]) -> None:
         )
     if values:
         low, high = (pick(x for _, x in values) for pick in (min, max))
-        axes.set_xlim((low / 1.6, high * (high / low) ** 0.35 * 1.6) if axes.get_xscale() == "log" else (0, high * 1.3))
+        axes.set_xlim((low / 4, high * (high / low) ** 0.35 * 1.6) if axes.get_xscale() == "log" else (0, high * 1.3))
         axes.set_ylim(0, 1.15 * max(one["mean"]["ndcg@10"] for one, _ in values))
         axes.figure.draw_without_rendering()  # settles the places that the names stand beside
         _name_points(axes, [Series(one["name"], "pipeline", [x], [one["mean"]["ndcg@10"]]) for one, x in values])
