@@ -77,7 +77,7 @@ class Context:
         """
         try:
             self._note(asked, served, answer)
-        except Exception:  # the answer was given; what cannot be noted of it must not end the caller's connection
+        except Exception:  # a tracer and a shadow raise what they like, which would end the caller's connection
             log.exception("an answer was given, but could not be noted down")
             self.monitor.unnoted()
 

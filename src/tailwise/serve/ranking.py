@@ -19,6 +19,7 @@ from tailwise.serve import wire
 from tailwise.serve.context import Context, Direct, context_of, json_response
 from tailwise.serve.documents import RerankedForm, RerankForm, decode_rerank, rerank
 from tailwise.serve.forms import AnswerForm, FirstForm, RequestForm
+from tailwise.serve.models import Served
 from tailwise.serve.openapi import body
 from tailwise.types import Request
 
@@ -94,20 +95,25 @@ def find_people(request: HttpRequest, search: Search = "", limit: Limit = 20) ->
 async def _answer(request: HttpRequest, form: RequestForm) -> Response:
     context = context_of(request)
     asked = context.hidden(wire.request_of(form, request.headers.get("accept-language")))
-    served = context.models.pick(asked)
-    try:
-        answer = await _answered(context, served.engine, asked)
-    except Exception:  # whatever ails a model on trial, the main one answers instead; the main one's own errors go on
-        main = context.models.main
-        if served is main:
-            raise
-        # Where the request is at fault, this raises as well, and tells its caller.
+    served, main = context.models.pick(asked), context.models.main
+    if served is not main:
+        served, answer = await _tried(context, served, main, asked)
+    else:
         answer = await _answered(context, main.engine, asked)
-        context.life.failed(served)
-        served = main
     response = json_response(wire.encode_answer(served.engine, answer, explain=form.explain))
     response.background = BackgroundTask(context.took, asked, served, answer)
     return response
+
+
+async def _tried(context: Context, trial: Served, main: Served, asked: Request) -> tuple[Served, Answer]:
+    """What a model on trial answers, or, where it fails, the main one in its place; and which of them did."""
+    try:
+        return trial, await _answered(context, trial.engine, asked)
+    except Exception:  # noqa: BLE001  a trial may bring anybody's stages: whatever they raise costs no caller an answer
+        # Where the request is at fault, this raises as well, and tells its caller.
+        answer = await _answered(context, main.engine, asked)
+        context.life.failed(trial)
+        return main, answer
 
 
 async def _answered(context: Context, engine: Engine, asked: Request) -> Answer:
