@@ -9,6 +9,7 @@ pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'"
 
 import torch
 
+from tailwise.data.baskets import Acts
 from tailwise.data.interactions import Interactions
 from tailwise.learn.liked import LikedEvents
 from tailwise.types import EVENT_KINDS, ids_of
@@ -56,8 +57,9 @@ def baskets() -> LikedEvents:
     rows = np.array([0, 1, 2, 3, 4, 0, 5, 6, 7, 8, 9])
     times = np.repeat([1.0, 2.0], [5, 6])
     kinds = np.full(11, VIEW, np.uint8)
+    values = np.full(11, np.nan, np.float32)
     return LikedEvents(
-        Interactions(ids_of(["a"]), np.array([0, 11]), rows, times, kinds, np.full(11, np.nan, np.float32), 10)
+        Interactions(ids_of(["a"]), np.array([0, 11]), rows, times, kinds, values, 10, acts=Acts.BASKETS)
     )
 
 

@@ -206,14 +206,11 @@ def test_sparse_ease_among_the_most_popular_items(training_of: Trainer, asked: A
 
 
 def plain_neighbours(liked: Doubles, keep: int) -> Doubles:
-    """Dot products of BM25 weights, the strongest of each item alone; an item is no neighbour of itself."""
-    # implicit's weighting, K1 = 1.2 and B = 0.75, of an items x people matrix.
-    items = liked.T
-    length = items.sum(axis=1)
-    norm = 0.25 + 0.75 * length / length.mean()
-    idf = np.log(len(items)) - np.log1p(items.sum(axis=0))
-    weighted = items * (2.2 / (1.2 * norm[:, None] + items)) * idf
-    similar = weighted @ weighted.T
+    """Damped cosines, the strongest of each item alone; an item is no neighbour of itself."""
+    weight = 1 / np.sqrt(np.maximum(liked.sum(axis=1), 1))
+    mass = (liked * weight[:, None]).sum(axis=0)
+    norm = np.sqrt(mass + 10 * mass.sum() / liked.sum())
+    similar = (liked.T * weight) @ liked / np.outer(norm, norm)
     np.fill_diagonal(similar, 0)
     out: Doubles = np.zeros_like(similar)
     for row, values in enumerate(similar):

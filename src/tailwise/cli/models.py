@@ -205,6 +205,7 @@ def summary(engine: Engine) -> None:
     if counts["events"]:
         again = "are not shown again" if choices["exclude_seen"] else "may be shown again"
         say(f"{choices['repeat_rate']:.1%} of events repeat an item: items that a person has had {again}")
+        say(f"people act {choices['people_act']}")
     if choices["encoder"]:
         say(f"texts are read by {choices['encoder']}")
         for line in _unread(engine):

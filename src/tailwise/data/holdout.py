@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tailwise.data.interactions import Held, Interactions
 from tailwise.types import Rows
 
-BASKET = 5
-"""From so many events at one moment on average, a log is one of baskets. Ratings typed in one after the other have 1
-to 2, a shop's invoices 20 and more."""
-TELLING = 200
-"""From so many people with two baskets on, those with one are no cases: what else is in a basket is another question
-than what is in the next, and has other answers."""
 SHARE = 10
 """One in so many of a person's acts may be held out, and never fewer than one."""
 
@@ -25,9 +18,9 @@ def hold_out(
     Take what people did last out of a log, as cases to predict.
 
     A case is a liked event, or, where people act in baskets (``BASKET`` events and more at a moment), all of a moment
-    with a past before it, since the rest of a basket would tell; the last event of a person's only basket is one where
-    fewer than ``TELLING`` people have two. A person gives one case in ``SHARE`` acts, at least one and at most
-    ``cases``: more of them judge with less chance, but what is held out cannot be learned from.
+    with a past before it, since the rest of a basket would tell; what else is in a person's only basket is another
+    question than what is in the next, and has other answers. A person gives one case in ``SHARE`` acts, at least one
+    and at most ``cases``: more of them judge with less chance, but what is held out cannot be learned from.
 
     Args:
         whole: The log.
@@ -44,7 +37,7 @@ def hold_out(
     """
     places = np.flatnonzero(whole.likes)
     counts = np.bincount(whole.users[places], minlength=len(whole.user_ids))
-    begins = _acts(whole, places, counts)
+    begins = _acts(whole, places)
     acts = np.bincount(whole.users[begins], minlength=len(whole.user_ids))
     chosen = np.flatnonzero((counts >= least) & (acts > 0))
     if len(chosen) > most:
@@ -57,23 +50,18 @@ def hold_out(
     return _before(whole, held), held
 
 
-def _acts(whole: Interactions, places: Rows, counts: NDArray[np.int64]) -> Rows:
+def _acts(whole: Interactions, places: Rows) -> Rows:
     """Where each act begins that could be a case: a liked event, or a basket with a past before it."""
-    if not in_baskets(whole):
+    if not whole.in_baskets:
         return places
     starts = whole.moment_starts
     baskets = np.unique(starts[np.searchsorted(starts, places, side="right") - 1])
-    baskets = baskets[baskets > whole.offsets[whole.users[baskets]]]
-    people = np.unique(whole.users[baskets])
-    if len(people) >= TELLING:
-        return baskets
-    alone = np.setdiff1d(np.flatnonzero(counts), people)  # one basket only: its last liked event
-    return np.sort(np.concatenate([baskets, places[np.cumsum(counts)[alone] - 1]]))
+    return baskets[baskets > whole.offsets[whole.users[baskets]]]
 
 
 def _targets(whole: Interactions, ends: Rows) -> tuple[Rows, ...]:
     """Rows of the cases that begin at some places: an item each, or with it all that was liked in its basket."""
-    if not in_baskets(whole):
+    if not whole.in_baskets:
         return tuple(whole.rows[ends, None])
     starts = np.append(whole.moment_starts, len(whole))
     place = np.searchsorted(starts, ends)
@@ -91,8 +79,3 @@ def _before(whole: Interactions, held: Held) -> Interactions:
     for case in cases:
         kept[whole.offsets[held.people[case]] : held.ends[case]] &= held.tells_nothing(case)
     return whole.pick(kept)
-
-
-def in_baskets(whole: Interactions) -> bool:
-    """Whether people act in baskets."""
-    return len(whole) >= BASKET * max(len(whole.moment_starts), 1)

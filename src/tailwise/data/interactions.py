@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tailwise.artifacts import load_arrays, save_arrays
+from tailwise.data.baskets import Acts, acts_of, by_lot
 from tailwise.data.catalogue import Catalogue
 from tailwise.errors import ArtifactError
 from tailwise.types import AGAINST, EVENT_KINDS, Floats, History, Ids, Rows, ids_of
@@ -35,6 +36,8 @@ class Interactions:
     n_items: int
     context: pl.DataFrame = field(default_factory=pl.DataFrame)
     """(E,) columns of the events that tell of the moment; none in a model folder."""
+    acts: Acts = Acts.LINES
+    """What times tell of the order of events; not known in a model folder."""
 
     @classmethod
     def of(cls, events: pl.DataFrame, catalogue: Catalogue, context: Sequence[str] = ()) -> Self:
@@ -42,13 +45,16 @@ class Interactions:
         Arrays from events in the data room's form (sorted by time, then user and item).
 
         Events of items that the catalogue does not know are left out; kinds that are not known count as views. Of the
-        columns that ``context`` names those that are there are kept beside.
+        columns that ``context`` names those that are there are kept beside. Where times tell no order (``baskets``),
+        a person's events are in one drawn by lot.
         """
+        acts = acts_of(events)
         code = {kind: place for place, kind in enumerate(EVENT_KINDS)}
         beside = {f"context {name}": pl.col(name) for name in context if name in events.columns}
         placed = pl.DataFrame({"item_id": catalogue.item_ids.tolist(), "row": np.arange(len(catalogue))})
         frame = (
-            events.select("user_id", "item_id", "time", "event", "value", **beside)
+            (by_lot(events) if acts is Acts.SETS else events)
+            .select("user_id", "item_id", "time", "event", "value", **beside)
             .join(placed, on="item_id", how="inner", maintain_order="left")
             .with_columns(pl.col("event").replace_strict(code, default=code["view"], return_dtype=pl.UInt8))
             .sort("user_id", maintain_order=True)
@@ -63,6 +69,7 @@ class Interactions:
             frame["value"].fill_null(float("nan")).to_numpy().astype(np.float32),
             len(catalogue),
             frame.select(pl.col(name).alias(name.removeprefix("context ")) for name in beside),
+            acts=acts,
         )
 
     def __len__(self) -> int:
@@ -77,6 +84,11 @@ class Interactions:
     def likes(self) -> NDArray[np.bool_]:
         """(E,) whether the event speaks for its item."""
         return ~AGAINST_CODES[self.kinds]
+
+    @property
+    def in_baskets(self) -> bool:
+        """Whether people act in baskets that follow one another."""
+        return self.acts is Acts.BASKETS
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -107,7 +119,7 @@ class Interactions:
         offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets].astype(np.int64)
         arrays = (self.rows[mask], self.times[mask], self.kinds[mask], self.values[mask])
         context = self.context.filter(mask) if self.context.width else self.context
-        return type(self)(self.user_ids, offsets, *arrays, self.n_items, context)
+        return type(self)(self.user_ids, offsets, *arrays, self.n_items, context, self.acts)
 
     def newest(self, limit: int) -> Self:
         """At most ``limit`` newest events a person."""

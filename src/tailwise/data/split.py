@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from tailwise.data.baskets import Acts, acts_of, by_lot
 from tailwise.data.load import Dataset
 from tailwise.errors import ConfigError, DataError
 from tailwise.types import AGAINST
@@ -37,19 +38,25 @@ def split_last(dataset: Dataset, *, least: int = 2) -> Split:
     """
     Each person's last act is the target; people with fewer than ``least`` acts stay in training.
 
+    Where times tell no order (``baskets``) it is an act drawn by lot: which id comes last would tell.
+
     Raises:
         ConfigError: ``least`` is below 2, which would leave people without a past.
         DataError: Nobody has ``least`` acts.
     """
     if least < 2:
         raise ConfigError(f"least is {least}, but it must be at least 2, so that a past remains")
-    acts = dataset.events.unique(MOMENT, keep="last", maintain_order=True)
+    sets = acts_of(dataset.events) is Acts.SETS
+    events = by_lot(dataset.events) if sets else dataset.events
+    acts = events.unique(MOMENT, keep="last", maintain_order=True)
     enough = pl.len().over("user_id") >= least
     test = acts.filter(enough & pl.col("user_id").is_last_distinct())
     if test.is_empty():
         raise DataError(f"nobody has {least} events, so that nobody has a last one to predict; add events")
     train = dataset.events.join(test, on=MOMENT, how="anti", maintain_order="left")
     note = "each person's last event; what other people did later is in training"
+    if sets:
+        note = "an event of each person, drawn by lot, since times tell no order; the others' are in training"
     return Split("last", dataset.with_events(train), test, None, note)
 
 

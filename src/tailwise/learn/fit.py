@@ -145,6 +145,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     sources = _sources(job, runs)
     stages = tuple(replace(b, run=Rescore(runs[b.step.name])) if b.step.name in runs else b for b in stages)
     choices = {"exclude_seen": exclude_seen, "repeat_rate": round(repeats, 4), "held_out": len(held), "silent": silent}
+    choices["people_act"] = interactions.acts.value
     choices["encoder"] = None if meaning is None else meaning.config.model
     manifest = {
         **facts,

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
-from tailwise.data.holdout import in_baskets
 from tailwise.data.interactions import Interactions
 from tailwise.nets.sequence import SequenceNet
 from tailwise.rank.sequence import gap_buckets
@@ -37,7 +36,7 @@ class LikedEvents:
         self._starts = np.flatnonzero(begins)
         self._moment = np.cumsum(begins) - 1
         self._sizes = np.diff(np.append(self._starts, len(self.rows)))
-        baskets = in_baskets(interactions)
+        baskets = interactions.in_baskets
         self.draws = DRAWS if baskets else 1
         """Items that are to be predicted at each place that teaches."""
         self.teaches: NDArray[np.bool_] = begins if baskets else np.ones(len(self.rows), bool)

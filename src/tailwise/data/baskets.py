@@ -1,0 +1,51 @@
+"""Whether times tell in which order people act."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+import polars as pl
+
+BASKET = 5
+"""From so many events at one moment on average, people act at once. Ratings typed in one after the other have 1 to 2,
+a shop's invoices 20 and more."""
+TELLING = 200
+"""So many people with two baskets tell what follows what, however many have one only."""
+
+
+class Acts(Enum):
+    """How the acts of a person stand to each other."""
+
+    LINES = "one after the other"
+    BASKETS = "at once, in baskets that follow one another"
+    SETS = "at once, and hardly anybody twice: a log without times, or of one basket a person"
+
+
+def acts_of(events: pl.DataFrame) -> Acts:
+    """
+    How people act in a log with ``user_id`` and ``time``.
+
+    >>> acts_of(pl.DataFrame({"user_id": ["ann"] * 6, "time": [0.0] * 6}))
+    <Acts.SETS: 'at once, and hardly anybody twice: a log without times, or of one basket a person'>
+    """
+    moments = events.group_by("user_id").agg(pl.col("time").n_unique())["time"]
+    if not events.height or events.height < BASKET * moments.sum():
+        return Acts.LINES
+    again = int((moments > 1).sum())
+    return Acts.BASKETS if again >= min(TELLING, int((moments == 1).sum())) else Acts.SETS
+
+
+def by_lot(events: pl.DataFrame) -> pl.DataFrame:
+    """
+    Events of one time in an order drawn anew for each person, the same for the same events.
+
+    A set has no order. The order of ids could be learned, and says nothing of what people want.
+
+    Args:
+        events: With ``user_id``, ``item_id`` and ``time``, in the one order.
+    """
+    acts = events.select("user_id", "item_id", "time").unique(maintain_order=True)
+    lots = acts.with_columns(lot=pl.Series(np.random.default_rng(0).permutation(acts.height)))
+    drawn = events.join(lots, on=["user_id", "item_id", "time"], how="left", maintain_order="left")
+    return drawn.sort("time", "user_id", "lot", maintain_order=True).drop("lot")
