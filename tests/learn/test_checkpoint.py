@@ -12,8 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[train]'")
 
-from tailwise.learn.checkpoint import Learner, Progress, resume, save_checkpoint, weights_of  # noqa: E402  after torch
+from safetensors.torch import load_file  # noqa: E402
+
+from tailwise.learn.checkpoint import Learner, Progress, resume, save_checkpoint  # noqa: E402  after torch
 from tailwise.learn.loop import side_by_side, train  # noqa: E402
+from tailwise.nets.adapting import learned  # noqa: E402
 from tailwise.nets.sequence import dropped  # noqa: E402
 from tailwise.nets.settings import LoopConfig  # noqa: E402
 
@@ -138,9 +141,8 @@ def test_what_is_saved_comes_back(optimizer: Optimizer, tmp_path: Path) -> None:
     learner, other = Learner.of(fresh_net(), config), Learner.of(fresh_net(), config)
     for _ in range(2):
         learner.net(torch.ones(2, 3)).sum().backward()
-        learner.optimizer.step()
-        learner.average.update_parameters(learner.net)
-    best = weights_of(learner.net)
+        learner.step()
+    best = learned(learner.net)
     save_checkpoint(tmp_path, learner, Progress(epoch=2, step=2, losses=[2.0, 1.0]), best)
 
     progress, found = resume(tmp_path, other)
@@ -242,3 +244,28 @@ def test_a_folder_that_cannot_be_written_to_costs_the_checkpoints_and_no_more(
     assert progress == expected
     assert same(whole, net)
     assert {record.getMessage().split(":")[0] for record in caplog.records} == {"no checkpoint"}
+
+
+def test_weights_that_rest_are_neither_averaged_nor_saved(tmp_path: Path) -> None:
+    net = fresh_net()
+    rests = next(iter(net.parameters())).requires_grad_(requires_grad=False)
+    learner = Learner.of(net, CONFIG)
+
+    save_checkpoint(tmp_path, learner, Progress(epoch=1), learned(net))
+
+    kept = load_file(tmp_path / "checkpoint-1.safetensors")
+    names = [name for name, own in net.named_parameters() if own.requires_grad]
+    assert [name for name in kept if name.startswith("net.")] == sorted(f"net.{name}" for name in names)
+    assert list(learner.averages()) == names
+    assert all(own is not rests for own in learner.learning)
+
+
+def test_a_checkpoint_of_other_weights_starts_afresh(tmp_path: Path) -> None:
+    learner = Learner.of(fresh_net(), CONFIG)
+    save_checkpoint(tmp_path, learner, Progress(epoch=1), learned(learner.net))
+    other = fresh_net()
+    next(iter(other.parameters())).requires_grad_(requires_grad=False)
+
+    progress, _ = resume(tmp_path, Learner.of(other, CONFIG))
+
+    assert progress == Progress()

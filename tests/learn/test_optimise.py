@@ -194,3 +194,38 @@ def test_a_processor_that_would_be_slow_is_spoken_of(
     assert [record.getMessage() for record in caplog.records] == [
         "slow arithmetic: precision=bfloat16 reason=this processor has no instructions for it"
     ]
+
+
+class Tied(torch.nn.Module):
+    """A table that is the last matrix as well, a matrix that rests and one that learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(7, 4)
+        self.rests, self.learns, self.out = (torch.nn.Linear(4, n, bias=n == 4) for n in (4, 4, 7))
+        self.out.weight = self.table.weight
+        for part in (self.table, self.rests):
+            part.requires_grad_(requires_grad=False)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.tanh(self.learns(torch.tanh(self.rests(self.table(rows))))))
+
+
+def test_what_rests_is_lowered_once_to_the_same_answers_and_comes_back_as_it_was() -> None:
+    net, rows = Tied(), torch.arange(7)
+    before = {name: own.clone() for name, own in net.state_dict().items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = net(rows).float()
+
+    with lowered(net, "bfloat16"):
+        inside = {name: own.dtype for name, own in net.state_dict().items()}
+        answers = net(rows)
+        answers.sum().backward()
+
+    low = {name for name, dtype in inside.items() if dtype == torch.bfloat16}
+    assert low == {"rests.weight", "rests.bias"}
+    assert torch.equal(answers, wanted)
+    assert net.learns.weight.grad is not None
+    assert net.learns.weight.grad.dtype == torch.float32
+    after = net.state_dict()
+    assert all(after[name].dtype == torch.float32 and torch.equal(after[name], own) for name, own in before.items())

@@ -2,7 +2,7 @@
 Where training stands, and picking it up again: exactly, whatever the optimiser.
 
     folder/progress.json            which checkpoint counts, its checksum, losses and values so far
-    folder/checkpoint-{0,1}.safetensors   weights, their average, the best ones, the optimiser's state
+    folder/checkpoint-{0,1}.safetensors   weights that learn, their average, the best ones, the optimiser's state
 
 The two take turns: a crash while one is written leaves the other whole. The rename of ``progress.json`` makes it count.
 """
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from tailwise.artifacts import sha256_of
+from tailwise.errors import ArtifactError
 from tailwise.learn.optimise import optimizer_of
+from tailwise.nets.adapting import learned, load_learned
 from tailwise.nets.settings import LoopConfig
 
 Weights = dict[str, Tensor]
@@ -43,11 +45,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Learner:
-    """A net with what moves it and the average of where it was."""
+    """A net with what moves it and the average of where its weights that learn were; the others are left alone."""
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
+    learning: nn.ParameterList
     average: AveragedModel
+    """Of ``learning``."""
 
     @classmethod
     def of(cls, net: nn.Module, config: LoopConfig) -> Self:
@@ -62,23 +66,29 @@ class Learner:
             stays = min(config.average, (1 + int(steps)) / (10 + int(steps)))
             torch._foreach_lerp_(averaged, current, 1 - stays)
 
-        return cls(net, optimizer_of(net, config), AveragedModel(net, multi_avg_fn=move))
+        learning = nn.ParameterList(parameter for parameter in net.parameters() if parameter.requires_grad)
+        return cls(net, optimizer_of(net, config), learning, AveragedModel(learning, multi_avg_fn=move))
+
+    def step(self) -> None:
+        """Move by the gradients that the weights have, and the average after them."""
+        self.optimizer.step()
+        self.average.update_parameters(self.learning)
+
+    def averages(self) -> Weights:
+        """A copy of the average, by name."""
+        means = (parameter.detach().clone() for parameter in self.average.parameters())
+        return dict(zip(learned(self.net), means, strict=True))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The net holds the averaged weights for a while."""
-        moving = weights_of(self.net)
-        self.net.load_state_dict(self.average.module.state_dict())
+        moving = learned(self.net)
+        load_learned(self.net, self.averages())
         self.net.eval()
         try:
             yield
         finally:
-            self.net.load_state_dict(moving)
-
-
-def weights_of(net: nn.Module) -> Weights:
-    """A copy of what ``net`` holds."""
-    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+            load_learned(self.net, moving)
 
 
 def save_checkpoint(folder: Path, learner: Learner, progress: Progress, best: Weights) -> None:
@@ -91,8 +101,8 @@ def save_checkpoint(folder: Path, learner: Learner, progress: Progress, best: We
     """
     folder.mkdir(parents=True, exist_ok=True)
     states = learner.optimizer.state_dict()["state"]
-    tensors = {f"net.{name}": tensor for name, tensor in weights_of(learner.net).items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in weights_of(learner.average).items()}
+    tensors = {f"net.{name}": tensor for name, tensor in learned(learner.net).items()}
+    tensors |= {f"average.{name}": tensor.clone() for name, tensor in learner.average.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     for place, state in states.items():
         known = {name: value for name, value in state.items() if isinstance(value, Tensor)}
@@ -110,15 +120,15 @@ def resume(folder: Path, learner: Learner) -> tuple[Progress, Weights]:
         known = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
         path = folder / f"checkpoint-{known['epoch'] % 2}.safetensors"
         if known.pop("sha256") != sha256_of(path):
-            return Progress(), weights_of(learner.net)
+            return Progress(), learned(learner.net)
         progress, tensors = Progress(**known), load_file(path)
-    except (OSError, ValueError, TypeError, KeyError):
-        return Progress(), weights_of(learner.net)
+        load_learned(learner.net, _part(tensors, "net"))
+    except (OSError, ValueError, TypeError, KeyError, ArtifactError):  # of another version, say
+        return Progress(), learned(learner.net)
     states: dict[int, Weights] = {}
     for name, tensor in _part(tensors, "optimizer").items():
         place, _, what = name.partition(".")
         states.setdefault(int(place), {})[what] = tensor
-    learner.net.load_state_dict(_part(tensors, "net"))
     learner.average.load_state_dict(_part(tensors, "average"))
     groups = learner.optimizer.state_dict()["param_groups"]
     learner.optimizer.load_state_dict({"state": states, "param_groups": groups})

@@ -18,9 +18,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from tailwise.learn.checkpoint import Learner, Progress, Weights, resume, save_checkpoint, weights_of
+from tailwise.learn.checkpoint import Learner, Progress, Weights, resume, save_checkpoint
 from tailwise.learn.optimise import learning_rate, lowered
 from tailwise.learn.track import Watched
+from tailwise.nets.adapting import learned, load_learned
 from tailwise.nets.settings import LoopConfig
 
 __all__ = ["Progress", "side_by_side", "train"]
@@ -96,7 +97,7 @@ def train(  # noqa: PLR0913  one argument each of what a run needs
         Losses and values of every epoch, and which was best.
     """
     learner, task = Learner.of(net, config), _Task(batches, loss, seed, pool, steps)
-    progress, best = Progress(), weights_of(net)
+    progress, best = Progress(), learned(net)
     if folder is not None and (folder / "progress.json").is_file():
         progress, best = resume(folder, learner)
     while progress.epoch < config.epochs and (judge is None or _patient(config, progress)) and time.monotonic() < until:
@@ -118,7 +119,7 @@ def train(  # noqa: PLR0913  one argument each of what a run needs
             figures |= {"loss": progress.losses[-1], "seconds": time.perf_counter() - started}
             figures["learning_rate"] = learning_rate(config, progress.step, progress.epoch - 1)
             report.epoch(name, progress.epoch, figures)
-    net.load_state_dict(best if progress.best_epoch else learner.average.module.state_dict())
+    load_learned(net, best if progress.best_epoch else learner.averages())
     net.eval()
     report(name, config.epochs, config.epochs)
     return progress
@@ -134,7 +135,7 @@ def _judged(learner: Learner, judge: Callable[[], float], progress: Progress, be
         progress.values.append(judge())
     if progress.values[-1] > progress.best_value:
         progress.best_epoch, progress.best_value = progress.epoch, progress.values[-1]
-        return weights_of(learner.average.module)
+        return learner.averages()
     return best
 
 
@@ -150,8 +151,7 @@ def _epoch(learner: Learner, config: LoopConfig, progress: Progress, task: _Task
             own["lr"] = own.get("times", 1.0) * learning_rate(config, progress.step, progress.epoch + done)
         total, count = total + _gradients(learner.net, group, progress.step, task), count + len(group)
         nn.utils.clip_grad_norm_(learner.net.parameters(), config.clip)
-        learner.optimizer.step()
-        learner.average.update_parameters(learner.net)
+        learner.step()
     return total / max(1, count)
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from tailwise.data.batch import token_batches
 from tailwise.data.labelled import SPANS, Labelled
 from tailwise.learn.adversarial import hardened
-from tailwise.learn.checkpoint import weights_of
 from tailwise.learn.loop import Progress, side_by_side, train
 from tailwise.learn.peft import loop_of, until_over
 from tailwise.learn.pretrain import token_table
 from tailwise.learn.text_judge import LEAST
 from tailwise.learn.text_lessons import Part, Targets, nearness, parts_of, steps_of, weighed
+from tailwise.nets.adapting import learned, load_learned
 from tailwise.nets.language import padded
 from tailwise.nets.settings_language import Tuning
 from tailwise.nets.settings_texts import ClassifierConfig, HeadLoop
@@ -169,7 +169,7 @@ def learn_net(  # noqa: PLR0913  one argument each of what a fit has at hand
 
     total = -(-len(tokens) // config.batch)
     until = time.monotonic() + loop.minutes * 60
-    start, judged = weights_of(net), len(held) >= LEAST
+    start, judged = learned(net), len(held) >= LEAST
     with side_by_side(threads) as pool:
         least = value() if judged else -math.inf
         progress = train(
@@ -185,7 +185,7 @@ def learn_net(  # noqa: PLR0913  one argument each of what a fit has at hand
             until=until,
         )
     if judged and progress.best_value <= least:
-        net.load_state_dict(start)
+        load_learned(net, start)
         progress.best_epoch = 0
     return progress
 
