@@ -1,20 +1,22 @@
 """
 What fine-tuning a small encoder as a cross-encoder is worth on MovieLens 100K, and what it costs to ask it.
 
-Two tasks, split by time (80 % of the ratings teach, 10 % choose the epoch, 10 % test), by texts alone (title, year,
+Three tasks, split by time (80 % of the ratings teach, 10 % choose the epoch, 10 % test), by texts alone (title, year,
 genres):
 
 * ``rating``: of what was shown, which was rated 4 or 5 and which less; a history is what was rated 4 or 5 before.
 * ``choice``: what was rated 4 or 5 next, against items drawn evenly from those that the person has not rated by then,
-  20 where it judges; where it teaches, 4, and everything that was liked has its turn.
+  20 where it judges; where it teaches, 4, and everything that was liked has its turn;
+* ``taste``: the same against items drawn as often as they are rated, as among what a retriever finds: how popular an
+  item is tells nothing, so that what remains is whether it suits the history.
 
 With LoRA (on queries, values and the table of tokens; the head learns at five times its rate) and with the encoder
 frozen, the same head, lessons and seed; the epoch, and of several rates the rate, is the best on the validation part.
 What a frozen encoder makes of a pair is worked out once; its head passes over the same pairs several times. ``auc`` is
-over all pairs for ``rating``, and within a list for ``choice``, whose scores can be compared there alone. Then the time
+over all pairs for ``rating``, and within a list for the others, whose scores can be compared there alone. Then the time
 of 100 candidates, int8.
 
-    python benchmarks/bench_cross_encoder.py [--lessons 24000] [--seed 0] [--tasks rating,choice] [--test]
+    python benchmarks/bench_cross_encoder.py [--lessons 24000] [--seed 0] [--tasks rating,choice,taste] [--test]
 
 Without ``--test`` it reports on the validation part, which is where settings are chosen. Prints JSON.
 """
@@ -63,7 +65,7 @@ SHOWN, OTHERS, LIKED = 8, 20, 4.0
 NEGATIVES, HISTORY = 4, 16
 """Others that what teaches is compared with, and tokens of a history: more lessons for the same time."""
 TIMES = {"lora": 5.0, "frozen": 1.0}  # the rate, for the head
-TESTED = {"rating": 1300, "choice": 800}
+TESTED = {"rating": 1300, "choice": 800, "taste": 800}
 """Histories of the validation part, and of the test part."""
 SHARES = (0.8, 0.9)
 RATES: dict[str, tuple[float, ...]] = {"lora": (1e-3,), "frozen": (1.5e-3, 5e-3)}
@@ -97,6 +99,7 @@ def world(seed: int, threads: int) -> World:
 def lessons(own: World, reader: Reader, task: str, part: int, most: int, seed: int) -> list[Lesson]:
     """Lessons of a part of the log, drawn; the past of each is all that was liked before, in whatever part."""
     rng, made = np.random.default_rng((seed, part)), []
+    popular = np.bincount(own.rows[own.part == 0], minlength=len(own.training.catalogue)) + 1e-3
     for user in np.unique(own.users):
         places = np.flatnonzero(own.users == user)
         inside = places[own.part[places] == part]
@@ -113,7 +116,7 @@ def lessons(own: World, reader: Reader, task: str, part: int, most: int, seed: i
             if not len(new):
                 continue
             for target in new if part == 0 else [rng.choice(new)]:
-                free = np.ones(len(own.training.catalogue))
+                free = popular.copy() if task == "taste" else np.ones(len(own.training.catalogue))
                 free[own.rows[before]] = free[new if part == 0 else target] = 0.0
                 others = rng.choice(len(free), OTHERS, replace=False, p=free / free.sum())
                 made.append((liked, np.append(target, others), np.arange(OTHERS + 1) == 0))
@@ -208,7 +211,8 @@ def run(
 def aucs(said: list[np.ndarray], judged: list[Lesson]) -> dict[str, float]:
     """By task: over all pairs, and within a list."""
     labels = np.concatenate([lesson.labels for lesson in judged])
-    return {"rating": float(roc_auc_score(labels, np.concatenate(said))), "choice": list_auc(said, judged)}
+    within = list_auc(said, judged)
+    return {"rating": float(roc_auc_score(labels, np.concatenate(said))), "choice": within, "taste": within}
 
 
 def speed(own: World, reader: Reader, config: CrossEncoderConfig) -> dict[str, float]:
@@ -257,7 +261,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tasks", default="rating,choice")
+    parser.add_argument("--tasks", default="rating,choice,taste")
     parser.add_argument("--methods", default="lora,frozen")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--test", action="store_true")

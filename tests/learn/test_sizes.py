@@ -30,7 +30,13 @@ def log_of(lengths: list[int]) -> Interactions:
 
 @pytest.mark.parametrize(
     ("people", "events", "length", "dropout", "tokens"),
-    [(943, 8, 10, 0.5, 800), (943, 105, 100, 0.3, 3_269), (500, 103, 100, 0.3, 1_700), (3, 1, 10, 0.5, 800)],
+    [
+        (943, 8, 10, 0.5, 800),
+        (943, 105, 100, 0.3, 3_269),
+        (500, 103, 100, 0.3, 1_700),
+        (6000, 8, 10, 0.5, 1_400),
+        (3, 1, 10, 0.5, 800),
+    ],
 )
 def test_sizes_follow_the_events_of_people(people: int, events: int, length: int, dropout: float, tokens: int) -> None:
     config = settled(SequenceConfig(), log_of([events] * people))
