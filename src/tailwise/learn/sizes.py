@@ -28,7 +28,8 @@ def settled(config: SequenceConfig, interactions: Interactions) -> SequenceConfi
     The settings with what they leave open chosen from the data. What is given stays; settled twice changes nothing.
 
     ``max_length`` is what nine in ten people have, up to 100; ``dropout`` is 0.3, and 0.5 below 20,000 positions to
-    predict or where nine in ten people have at most 20 events; ``batch_tokens`` makes about 30 batches an epoch, within 800 and 6,400 cells.
+    predict or where nine in ten people have at most 20 events; ``batch_tokens`` makes about 30 batches an epoch, within
+    800 and 6,400 cells.
     """
     lengths = np.array([len(sequence) for sequence in interactions.liked_sequences()] or [0])
     positions = int(np.maximum(lengths - 1, 0).sum())
