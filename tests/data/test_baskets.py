@@ -1,14 +1,18 @@
 """Whether times tell an order; and where they do not, an order by lot from which nothing can be learned."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
+import pytest
 
 from tailwise.data.baskets import TELLING, Acts, acts_of, by_lot
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions
 from tailwise.data.load import Dataset
-from tailwise.data.split import split_last
+from tailwise.data.split import check_leak, split_last
+from tailwise.errors import DataError
 
 ITEMS = [f"i{n:02d}" for n in range(20)]
 
@@ -87,3 +91,11 @@ def test_who_is_judged_without_times_is_judged_by_a_lot() -> None:
     assert split.test["item_id"].n_unique() == len(ITEMS)
     assert split.note == "an event of each person, drawn by lot, since times tell no order; the others' are in training"
     assert split.test.equals(split_last(data).test)
+    check_leak(split)
+
+
+def test_a_leak_is_found_without_times_too() -> None:
+    split = split_last(log(30, [0.0]))
+
+    with pytest.raises(DataError, match="is in the test too"):
+        check_leak(replace(split, train=split.train.with_events(pl.concat([split.train.events, split.test]))))
