@@ -257,6 +257,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="left out: 1 with LoRA, at most 8 of the head alone")
     parser.add_argument("--minutes", type=float, default=GOALS["minutes"], help="of the clock, for each training")
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--targets", default="query,value", help="linear parts that learn; '' takes all")
     parser.add_argument("--rate", type=float, help="left out: the best of several for the head alone")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
@@ -267,6 +268,7 @@ def main() -> None:
     parser.add_argument("--test", action="store_true")
     options = parser.parse_args()
     own = world(options.seed, options.threads)
+    targets = tuple(name for name in options.targets.split(",") if name)
     out: dict[str, object] = {
         "command": " ".join(sys.argv),
         "seed": options.seed,
@@ -275,7 +277,7 @@ def main() -> None:
     for task in options.tasks.split(","):
         for method in options.methods.split(","):
             config = CrossEncoderConfig(
-                tuning=Tuning(method=method, rank=options.rank, targets=("query", "value"), embeddings=True),
+                tuning=Tuning(method=method, rank=options.rank, targets=targets, embeddings=True),
                 train=TextLoop(
                     epochs=options.epochs or EPOCHS[method],
                     patience=3,

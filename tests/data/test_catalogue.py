@@ -212,3 +212,20 @@ def test_a_damaged_folder_is_told(tmp_path: Path, name: str, damage: str) -> Non
     assert str(caught.value).startswith(f"{tmp_path / name} cannot be read (")
     assert str(caught.value).endswith("; fit the model again")
     assert "\n" not in str(caught.value)
+
+
+def test_other_counts_change_what_follows_from_them_and_nothing_else() -> None:
+    items = films()
+    before = {name: column(items, name, [0, 1, 2, -1]).copy() for name in items.names}
+    assert items.tail.tolist() == [False, False, True]  # looked at, so that it is remembered
+
+    other = items.counted(np.array([0.0, 1.0, 8.0], np.float32), np.array([3.0, 0.0, 1.0], np.float32))
+
+    assert other.popularity.tolist() == [0, 1, 8]
+    assert other.tail.tolist() == [True, False, False]
+    assert other.decayed.tolist() == [3, 0, 1]
+    assert column(other, "recent", [0, 1, 2]).tolist() == pytest.approx([2 / 3, 0, 1 / 3])
+    for name in items.names:
+        np.testing.assert_array_equal(column(items, name, [0, 1, 2, -1]), before[name])
+        if name not in ("popularity", "recent", "tail"):
+            np.testing.assert_array_equal(column(other, name, [0, 1, 2, -1]), before[name])

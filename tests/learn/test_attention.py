@@ -24,6 +24,7 @@ from tailwise.rerank.attention import Attention, AttentionConfig
 from tailwise.types import Event, History, Request
 
 SOMEBODY = Request("r", history=History.of([Event("", "i0", 1.0)]).place(np.array([0])))
+ERROR = "standard error of the gain"
 World = tuple[Training, Engine]
 QUICK = AttentionConfig(
     shape=SlateShape(dim=8), train=LoopConfig(epochs=12, learning_rate=1e-2, patience=12, average=0.9), committee=2
@@ -59,12 +60,28 @@ def test_a_network_starts_at_what_each_signal_tells_beside_the_order_that_comes_
     assert held.abs().max() < 0.01
 
 
-def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_the_order_says_all: World) -> None:
+def test_where_the_order_that_comes_in_says_all_there_is_to_say_little_is_lost(where_the_order_says_all: World) -> None:
     training, engine = where_the_order_says_all
+
+    _, notes = fit_attention(QUICK, training, engine)
+
+    before, after, error = (notes[n] for n in ("ndcg@10 before", "ndcg@10 after (cross-fitted)", ERROR))
+    assert notes["decision"] == "used"
+    assert isinstance(before, float)
+    assert isinstance(after, float)
+    assert isinstance(error, float)
+    assert abs(after - before) < 3 * error
+
+
+def test_what_loses_more_than_it_may_is_not_used(
+    where_the_order_says_all: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, engine = where_the_order_says_all
+    monkeypatch.setattr("tailwise.learn.attention.LEAST", 1.0)
 
     stage, notes = fit_attention(QUICK, training, engine)
 
-    assert notes["decision"] == "not used: it gains no more than its standard error"
+    assert notes["decision"] == "not used: the gain is not above 1 of its standard errors"
     slate = engine.candidates(Request("r", history=training.past(7)))
     assert stage(SOMEBODY, slate) is slate
     assert stage.needs == frozenset()

@@ -39,7 +39,7 @@ def test_where_the_order_that_comes_in_says_all_there_is_to_say_it_stands(where_
 
     stage, notes = fit_boosted(QUICK, training, engine)
 
-    assert notes["decision"] == "not used: it gains no more than its standard error"
+    assert notes["decision"] == "not used: the gain is not above 1 of its standard errors"
     slate = engine.candidates(Request("r", history=training.past(7)))
     assert stage(SOMEBODY, slate) is slate
     assert stage.needs == frozenset()

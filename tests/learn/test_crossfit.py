@@ -61,7 +61,7 @@ def test_a_committee_that_guesses_is_not_used() -> None:
     members, notes = cross_fitted(examples(210, 70), **HOW, learn=by_signal(1))
 
     assert members == []
-    assert notes["decision"] == "not used: it gains no more than its standard error"
+    assert notes["decision"] == "not used: the gain is not above 1 of its standard errors"
 
 
 def test_each_person_is_judged_by_the_one_member_that_did_not_learn_from_them() -> None:

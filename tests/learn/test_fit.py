@@ -16,13 +16,16 @@ pytest.importorskip("implicit", reason="needs implicit: pip install 'tailwise[tr
 
 from tailwise import registry
 from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
+from tailwise.data.interactions import Training
 from tailwise.data.load import Dataset
 from tailwise.data.split import split_last
 from tailwise.data.synthetic import make_world
 from tailwise.errors import ConfigError, DataError
 from tailwise.learn.fit import LEAST_EVENTS, fit
+from tailwise.learn.long_tail import fit_long_tail
 from tailwise.learn.start import moment_of
 from tailwise.pipeline import Engine
+from tailwise.rerank.long_tail import LongTailConfig
 from tailwise.types import Request
 
 SEQUENCE = Step(
@@ -330,3 +333,23 @@ def test_every_source_of_the_registry_can_be_fitted(data: Dataset, fitted: Fit) 
     engine = fitted(data, config)
 
     assert [bound.key for bound in engine.sources] == list(registry.SOURCES)
+
+
+def test_counts_that_stages_learn_by_are_without_what_is_held_out(
+    data: Dataset, fitted: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[Training] = []
+
+    def watched(config: LongTailConfig, training: Training, engine: Engine) -> Any:
+        met.append(training)
+        return fit_long_tail(config, training, engine)
+
+    monkeypatch.setattr("tailwise.learn.long_tail.fit_long_tail", watched)
+
+    engine = fitted(data, QUICK)
+
+    (learning,) = met
+    assert learning.held is not None
+    np.testing.assert_array_equal(learning.catalogue.popularity, learning.interactions.counts())
+    targets = sum(len(own) for own in learning.held.targets)
+    assert engine.catalogue.popularity.sum() - learning.catalogue.popularity.sum() >= targets > 0

@@ -7,6 +7,7 @@ Every array has one row more than there are items: the last one stands for "not 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -63,9 +64,7 @@ class Catalogue:
         self._index: dict[str, int] = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._arrays: dict[str, Column] = {
             "row": np.append(np.arange(len(self), dtype=np.int64), -1),
-            "popularity": np.append(popularity, np.nan).astype(np.float32),
-            "recent": np.append(_quantiles(recent), np.nan).astype(np.float32),
-            "tail": np.append(tail_of(popularity, tail_cut), True),
+            **_counts(popularity, recent, tail_cut),
             "vector": np.vstack([vectors, np.zeros((1, vectors.shape[1]), np.float32)]).astype(np.float32),
         }
         self._decayed = recent
@@ -129,6 +128,15 @@ class Catalogue:
         title = self._arrays["title"][row] if "title" in self._arrays else None
         return title if isinstance(title, str) else str(self.item_ids[row])
 
+    def counted(self, popularity: Floats, recent: Floats) -> Self:
+        """The same items with other counts, (M,) each; everything else is shared."""
+        other = copy(self)
+        for cached in ("popularity", "tail"):
+            other.__dict__.pop(cached, None)
+        other._arrays = {**self._arrays, **_counts(popularity, recent, self.tail_cut)}  # noqa: SLF001  a copy of itself
+        other._decayed = recent  # noqa: SLF001
+        return other
+
     def save(self, folder: Path) -> None:
         """Write the items and their arrays."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -190,6 +198,15 @@ def tail_of(popularity: NDArray[Any], cut: float) -> NDArray[np.bool_]:
     tail = np.ones(len(popularity), bool)
     tail[np.argsort(-popularity, kind="stable")[: round(cut * len(popularity))]] = False
     return tail
+
+
+def _counts(popularity: Floats, recent: Floats, tail_cut: float) -> dict[str, Column]:
+    """The columns that follow from events, (M + 1,) each."""
+    return {
+        "popularity": np.append(popularity, np.nan).astype(np.float32),
+        "recent": np.append(_quantiles(recent), np.nan).astype(np.float32),
+        "tail": np.append(tail_of(popularity, tail_cut), True),
+    }
 
 
 def _as_text(series: pl.Series) -> pl.Series:

@@ -44,13 +44,15 @@ def cross_fitted(
     seed: int,
     learn: Callable[[Lists, NDArray[np.bool_], int], Learned[M]],
     each: Each[Learned[M]] = map,
+    least: float = 1.0,
 ) -> tuple[list[M], dict[str, float | str]]:
     """
     A committee of judges of slates, or none when the order that comes in is as good.
 
     People are dealt into as many folds as the committee has members. Each member learns from the others' slates and
     is judged by its own fold; together they judge every case by a member that neither learned from that person nor was
-    stopped by them (``honest``). When the mean gain is not above its standard error, the order that comes in stands.
+    stopped by them (``honest``). When the mean gain is not above ``least`` of its standard errors, the order that comes
+    in stands.
 
     Args:
         examples: Slates in the order that comes in.
@@ -60,6 +62,7 @@ def cross_fitted(
         learn: All lists, which of them, (J,), it may learn from (the others stop it), and the member's number from 0,
             to the member and what the others earn after each epoch.
         each: Runs ``learn`` for every member; an executor's ``map`` does so side by side.
+        least: Standard errors that the gain must be above.
 
     Returns:
         The members, none when they are not used; and notes for the model card: NDCG@10 before and after, and what was
@@ -82,8 +85,8 @@ def cross_fitted(
         "ndcg@10 after (cross-fitted)": round(float(after.mean()), 4),
         "standard error of the gain": round(error, 4),
     }
-    if gain.mean() <= error:
-        return [], {**notes, "decision": "not used: it gains no more than its standard error"}
+    if gain.mean() <= least * error:
+        return [], {**notes, "decision": f"not used: the gain is not above {least:g} of its standard errors"}
     return [member for member, _ in learned], {**notes, "decision": "used"}
 
 

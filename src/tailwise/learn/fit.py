@@ -137,7 +137,14 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     everything.memo[GRAPH] = data.named_graph()
     if begun is not None:
         everything.memo[Origin] = begun.origin
-    learning = replace(everything, interactions=inner, targets=held.first(seed), held=held, folder=own)
+    learning = replace(
+        everything,
+        interactions=inner,
+        catalogue=_counted(catalogue, inner),  # counts with the targets in them would tell which they are
+        targets=held.first(seed),
+        held=held,
+        folder=own,
+    )
     runs = _fit_sources(job, learning)
     contexts = Contexts.of(job.config.context, inner)
     stages, notes = _fit_stages(job, learning, runs, contexts)
@@ -184,14 +191,12 @@ def _prepare(
     interactions = Interactions.of(data.events, bare, job.config.context)
     if not interactions.likes.any() and len(interactions) >= least:
         raise DataError(f"{data.name} has no event that speaks for an item: all are skip or dislike")
-    catalogue = Catalogue(
-        items,
-        popularity=interactions.counts(),
-        recent=interactions.decayed(RECENT_DAYS),
-        vectors=vectors,
-        tail_cut=job.config.tail_cut,
-    )
-    return catalogue, meaning, interactions
+    return _counted(bare, interactions), meaning, interactions
+
+
+def _counted(catalogue: Catalogue, interactions: Interactions) -> Catalogue:
+    """The items, as popular as some events make them."""
+    return catalogue.counted(interactions.counts(), interactions.decayed(RECENT_DAYS))
 
 
 def _self_contained(config: PipelineConfig, catalogue: Catalogue) -> PipelineConfig:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tailwise.data.interactions import Training
 from tailwise.data.scores import past_speaks
 from tailwise.learn.crossfit import LEAST_CASES
+from tailwise.learn.prequential import standard_error
 from tailwise.learn.slates import Example, gather
 from tailwise.pipeline import Engine
 from tailwise.rerank.long_tail import NONE, LongTail, LongTailConfig
@@ -37,8 +38,9 @@ def fit_long_tail(
     config: LongTailConfig, training: Training, engine: Engine
 ) -> tuple[LongTail, dict[str, float | str]]:
     """
-    Of all choices within ``cost`` of the best NDCG@10 on held-out cases, the one that shows most items.
+    Of all choices that cost at most ``cost`` of NDCG@10 on held-out cases, the one that shows most items.
 
+    A choice must keep that much by a standard error of the difference: of so many choices one looks harmless by chance.
     Prices that one half of the cases made are judged by the other half, so that no case is judged by what it paid.
 
     Args:
@@ -60,13 +62,13 @@ def fit_long_tail(
         return plain.stage(config), {"decision": f"{plain}: {len(examples)} cases, {LEAST_CASES} could choose"}
     cases = _Cases.of(examples, training)
     before = next(cases.auction([_Choice(0.0, 0.0, 0)]))
-    best, after = _best(config, cases)
+    best, after = _best(config, cases, before.earned)
     items = max(int((training.catalogue.popularity > 0).sum()), 1)
     notes: dict[str, float | str] = {
-        "ndcg@10 without": round(before[0], 4),
-        "ndcg@10 with": round(after[0], 4),
-        "coverage without": round(before[1] / items, 4),
-        "coverage with": round(after[1] / items, 4),
+        "ndcg@10 without": round(float(before.earned.mean()), 4),
+        "ndcg@10 with": round(float(after.earned.mean()), 4),
+        "coverage without": round(before.shown / items, 4),
+        "coverage with": round(after.shown / items, 4),
         "decision": str(best),
     }
     return best.stage(config, cases.prices(best)), notes
@@ -86,20 +88,34 @@ class _Choice(NamedTuple):
         return f"a penalty of {self.penalty:g}, a lift of {self.lift:g} and prices of {self.rounds} rounds"
 
 
-def _best(config: LongTailConfig, cases: _Cases) -> tuple[_Choice, tuple[float, int]]:
-    """The choice among all that the settings leave open, with its NDCG@10 and the items that it shows."""
+class _Worth(NamedTuple):
+    """What a choice is worth."""
+
+    earned: NDArray[np.float64]
+    """(E,) NDCG@10 of each case."""
+    shown: int
+    """Items in some first ten."""
+
+    def keeps(self, plain: NDArray[np.float64], cost: float) -> bool:
+        """Whether it costs no more than that share, by a standard error."""
+        gain = self.earned - plain
+        return bool(gain.mean() - standard_error(gain) >= -cost * plain.mean())
+
+
+def _best(config: LongTailConfig, cases: _Cases, plain: NDArray[np.float64]) -> tuple[_Choice, _Worth]:
+    """The choice among all that the settings leave open, and what it is worth; ``plain`` is earned without any."""
     penalties = PENALTIES if config.penalty is None else (config.penalty,)
     lifts = LIFTS if config.lift is None else (config.lift,)
     most = ROUNDS if config.rounds is None else config.rounds
-    worth: dict[_Choice, tuple[float, int]] = {}
+    worth: dict[_Choice, _Worth] = {}
     for penalty, lift in product(penalties, lifts):
         path = [_Choice(penalty, lift, n) for n in range(most + 1)]
         worth.update(zip(path, cases.auction(path), strict=True))
     if config.rounds is not None:
         worth = {choice: found for choice, found in worth.items() if choice.rounds == most}
-    enough = (1 - config.cost) * max(ndcg for ndcg, _ in worth.values())
-    fair = [choice for choice, (ndcg, _) in worth.items() if ndcg >= enough]
-    best = max(fair, key=lambda choice: worth[choice][::-1])  # of those that show as many, the most accurate
+    fair = [choice for choice, own in worth.items() if own.keeps(plain, config.cost)]
+    fair = fair or [max(worth, key=lambda choice: worth[choice].earned.mean())]  # what is set may leave none
+    best = max(fair, key=lambda choice: (worth[choice].shown, worth[choice].earned.mean()))
     return best, worth[best]
 
 
@@ -134,14 +150,14 @@ class _Cases:
         tail = np.asarray(known["tail"] * pays, np.float32)
         return cls(scores, np.asarray(paying, np.float32), tail, pays, hit, rows, ideal, len(training.catalogue))
 
-    def auction(self, path: Sequence[_Choice]) -> Iterator[tuple[float, int]]:
-        """Of choices with one round more each: mean NDCG@10, and the number of items in some first ten."""
+    def auction(self, path: Sequence[_Choice]) -> Iterator[_Worth]:
+        """Of choices with one round more each."""
         halves = [_Half(self, np.arange(start, len(self.rows), 2), path[0]) for start in (0, 1)]
         for _ in path:
             tens = [own.first_tens(other.prices) for own, other in zip(halves, reversed(halves), strict=True)]
             earned = np.concatenate([half.earned(best) for half, best in zip(halves, tens, strict=True)])
             shown = np.concatenate([half.shown(best) for half, best in zip(halves, tens, strict=True)])
-            yield float(earned.mean()), len(np.unique(shown))
+            yield _Worth(earned, len(np.unique(shown)))
             for half in halves:
                 half.bid()
 

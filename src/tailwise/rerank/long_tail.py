@@ -29,7 +29,7 @@ class LongTailConfig(Closed):
     rounds: Annotated[int, Field(ge=0, le=50)] | None = None
     """Rounds of the auction in which items that stand in many lists become dear."""
     cost: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """What the choice of a fit may cost: this part of the NDCG@10 of the best one."""
+    """What the choice of a fit may cost, by a standard error: this part of NDCG@10."""
 
 
 class LongTail:
