@@ -219,7 +219,7 @@ def test_other_counts_change_what_follows_from_them_and_nothing_else() -> None:
     before = {name: column(items, name, [0, 1, 2, -1]).copy() for name in items.names}
     assert items.tail.tolist() == [False, False, True]  # looked at, so that it is remembered
 
-    other = items.counted(np.array([0.0, 1.0, 8.0], np.float32), np.array([3.0, 0.0, 1.0], np.float32))
+    other = items.recounted(np.array([0.0, 1.0, 8.0], np.float32), np.array([3.0, 0.0, 1.0], np.float32))
 
     assert other.popularity.tolist() == [0, 1, 8]
     assert other.tail.tolist() == [True, False, False]

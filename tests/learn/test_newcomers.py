@@ -12,7 +12,7 @@ from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
 from tailwise.data.load import Dataset
 from tailwise.data.synthetic import World
 from tailwise.learn.fit import fit
-from tailwise.learn.newcomers import frozen, grown_catalogue, may_grow, new_items, recounted
+from tailwise.learn.newcomers import frozen, grown_catalogue, may_grow, new_items
 from tailwise.learn.online import Learner
 from tailwise.pipeline import Engine
 from tailwise.rank.sequence import SequenceScorer
@@ -71,7 +71,7 @@ def test_a_new_item_stands_where_its_text_says_and_old_rows_stay(model: Path, ti
     assert grown.vectors[48] == pytest.approx(old.vectors[5], abs=1e-5)
     assert not grown.vectors[49].any()
     assert grown.popularity[48:].tolist() == [0.0, 0.0]
-    assert recounted(grown, grown.popularity + 1, grown.decayed).popularity[48:].tolist() == [1.0, 1.0]
+    assert grown.recounted(grown.popularity + 1, grown.decayed).popularity[48:].tolist() == [1.0, 1.0]
 
 
 def test_after_a_round_every_source_knows_the_new_items_and_the_network_is_the_same(

@@ -128,7 +128,7 @@ class Catalogue:
         title = self._arrays["title"][row] if "title" in self._arrays else None
         return title if isinstance(title, str) else str(self.item_ids[row])
 
-    def counted(self, popularity: Floats, recent: Floats) -> Self:
+    def recounted(self, popularity: Floats, recent: Floats) -> Self:
         """The same items with other counts, (M,) each; everything else is shared."""
         other = copy(self)
         for cached in ("popularity", "tail"):

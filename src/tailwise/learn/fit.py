@@ -196,7 +196,7 @@ def _prepare(
 
 def _counted(catalogue: Catalogue, interactions: Interactions) -> Catalogue:
     """The items, as popular as some events make them."""
-    return catalogue.counted(interactions.counts(), interactions.decayed(RECENT_DAYS))
+    return catalogue.recounted(interactions.counts(), interactions.decayed(RECENT_DAYS))
 
 
 def _self_contained(config: PipelineConfig, catalogue: Catalogue) -> PipelineConfig:

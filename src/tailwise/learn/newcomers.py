@@ -21,7 +21,6 @@ from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound, Rescore, as_stages
 from tailwise.rank.sequence import SequenceScorer
 from tailwise.rerank.reasons import Reasons
-from tailwise.types import Floats
 
 
 def frozen(bound: Bound) -> bool:
@@ -65,12 +64,6 @@ def grown_catalogue(engine: Engine, new: pl.DataFrame) -> Catalogue:
         vectors=np.concatenate([old.vectors, vectors]),
         tail_cut=old.tail_cut,
     )
-
-
-def recounted(catalogue: Catalogue, popularity: Floats, recent: Floats) -> Catalogue:
-    """The same items with other statistics."""
-    frame, cut = catalogue.frame, catalogue.tail_cut
-    return Catalogue(frame, popularity=popularity, recent=recent, vectors=catalogue.vectors, tail_cut=cut)
 
 
 def grown_scorer(scorer: SequenceScorer, catalogue: Catalogue) -> SequenceScorer:
