@@ -26,7 +26,7 @@ from tailwise.rerank.attention import Attention, AttentionConfig
 LEAST = -3.0
 """Standard errors that the gain must be above. It is underestimated: a member learned from a part of the people and
 judges alone, and the sources chose their epochs and decays by the very people that the incoming order is judged by. On
-six sparse logs what seemed to lose by up to 2.4 standard errors gained on later events (LOG.md)."""
+four sparse logs what seemed to lose by up to 2.4 standard errors gained on later events (LOG.md)."""
 PARTS = 2
 """Of a batch, worked on side by side; fixed, so that the number of threads changes no result."""
 
