@@ -95,7 +95,7 @@ def test_values_add_up_to_the_score_less_what_is_there_without_any(tiny_engine: 
     assert stages
     assert {"collaborative", "text", "popularity"} <= set(kinds)  # the sequence where a judge that is used asks it
     assert len(set(kinds)) == len(kinds)
-    assert np.abs(values).sum() > 0
+    assert np.abs(values).sum() > 0 or not past  # of a stranger a judge that does not ask what is popular says nothing
     assert silent + values.sum(axis=0) == pytest.approx(scored(request, first, stages), abs=1e-4)
 
 

@@ -1,4 +1,5 @@
 import itertools
+import random
 import subprocess
 import sys
 import time
@@ -228,7 +229,7 @@ def test_a_service_is_ready_when_all_its_tenants_are(house: House, tmp_path: Pat
 @contextmanager
 def workers(folder: Path) -> Iterator[str]:
     """A service of two workers for every tenant in ``folder``, in processes of their own; its address."""
-    with bind("127.0.0.1", 0) as free:
+    with bind("127.0.0.1", random.randrange(20_000, 32_000)) as free:  # the system gives none of these to others
         port = free.getsockname()[1]
     settings = f"model=folder, tenants=folder, keys=folder / 'keys.toml', port={port}, workers=2"
     code = f"from pathlib import Path; folder = Path({str(folder)!r}); serve(Service({settings}))"
