@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailwise.data.pseudonyms import Pseudonyms
+from tailwise.errors import TailwiseError
 from tailwise.pipeline import Answer, Engine
 from tailwise.serve import wire
 from tailwise.serve.canary import is_faulty
@@ -77,7 +78,7 @@ class Context:
         """
         try:
             self._note(asked, served, answer)
-        except Exception:  # a tracer and a shadow raise what they like, which would end the caller's connection
+        except (OSError, TailwiseError):  # a disk without room for numbers, or for what was decided of the canary
             log.exception("an answer was given, but could not be noted down")
             self.monitor.unnoted()
 

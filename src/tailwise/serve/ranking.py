@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from tailwise.types import Request
 
 router = APIRouter()
 hot = APIRouter(route_class=Direct)
+log = logging.getLogger(__name__)
 
 RANK = {"request_id": "r1", "user_id": "u1", "candidates": ["i1", "i2", "i3"], "k": 2}
 RECOMMEND = {"request_id": "r2", "user_id": "u1", "k": 10, "diversity": 0.3, "explain": True}
@@ -109,9 +111,12 @@ async def _tried(context: Context, trial: Served, main: Served, asked: Request) 
     """What a model on trial answers, or, where it fails, the main one in its place; and which of them did."""
     try:
         return trial, await _answered(context, trial.engine, asked)
-    except Exception:  # noqa: BLE001  a trial may bring anybody's stages: whatever they raise costs no caller an answer
-        # Where the request is at fault, this raises as well, and tells its caller.
+    except Exception:
+        # Stages and sources that raise are skipped within an answer. What still comes here is a fault that nobody
+        # foresaw in a model that has hardly served, of whatever class: it counts against the trial, and its caller
+        # gets the main model's answer. Where the request is at fault, that raises as well, and tells its caller.
         answer = await _answered(context, main.engine, asked)
+        log.exception("the model on trial could not answer, the main one did: version=%s", trial.version)
         context.life.failed(trial)
         return main, answer
 
