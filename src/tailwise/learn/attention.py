@@ -1,4 +1,4 @@
-"""Fit the list-wise re-ranker on slates of held-out cases, and use it only when it is better than what comes in."""
+"""Fit the list-wise re-ranker on slates of held-out cases, and use it unless it clearly hurts what comes in."""
 
 from __future__ import annotations
 
