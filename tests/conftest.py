@@ -91,9 +91,8 @@ def _config(backbone: Path) -> PipelineConfig:
             Step(name="text", k=10),
             Step(name="words", k=10),
             Step(name="numbers", k=10),
-            Step(name="sequence", k=20, settings=quick),
+            Step(name="sequence", k=20, settings={**quick, "members": 2}),
             Step(name="towers", k=20, settings={"person": "dnn", "dim": 16, "train": quick["train"]}),
-            Step(name="ensemble", k=20, settings={"seeds": 2, "member": quick}),
             Step(name="language_towers", k=20, settings={**read, "negatives": 4}),
         ),
         stage=(

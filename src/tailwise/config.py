@@ -102,7 +102,7 @@ class PipelineConfig(Closed):
     """What orders, shortens or annotates the candidates, in turn; a source here orders by its score alone."""
     exclude_seen: bool | None = None
     """Whether what a person has had may be shown again; None lets the fit look at how often people come back."""
-    max_history: Annotated[int, Field(ge=1)] = 200
+    max_history: Annotated[int, Field(ge=1)] = 600
     """Newest events of a person that are used."""
     tail_cut: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of items, by training events, that count as popular; the rest is the long tail."""

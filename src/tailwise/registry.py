@@ -31,7 +31,6 @@ SOURCES = {
     "numbers": "tailwise.retrieve.numbers:Numbers",
     "sequence": "tailwise.rank.sequence:SequenceScorer",
     "towers": "tailwise.rank.towers:TowerScorer",
-    "ensemble": "tailwise.rank.ensemble:Ensemble",
     "language_towers": "tailwise.rank.language_towers:LanguageTowers",
 }
 STAGES = {
@@ -52,9 +51,8 @@ STAGES = {
     "reasons": "tailwise.rerank.reasons:Reasons",
 }
 TRAINERS = {
-    "sequence": "tailwise.learn.sequence:fit_sequence",
+    "sequence": "tailwise.learn.members:fit_sequence",
     "towers": "tailwise.learn.towers:fit_towers",
-    "ensemble": "tailwise.learn.ensemble:fit_ensemble",
     "fusion": "tailwise.learn.fusion:fit_fusion",
     "attention": "tailwise.learn.attention:fit_attention",
     "long_tail": "tailwise.learn.long_tail:fit_long_tail",

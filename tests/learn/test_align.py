@@ -21,8 +21,9 @@ from tailwise.data.catalogue import Catalogue  # noqa: E402
 from tailwise.data.interactions import Interactions, Training  # noqa: E402
 from tailwise.data.load import Dataset  # noqa: E402
 from tailwise.learn.align import TEMPERATURE, alignment_loss, with_alignment  # noqa: E402
+from tailwise.learn.members import fit_sequence  # noqa: E402
 from tailwise.learn.semantics import Origin  # noqa: E402
-from tailwise.learn.sequence import fit_sequence, train_sequence  # noqa: E402
+from tailwise.learn.sequence import train_sequence  # noqa: E402
 from tailwise.nets.sequence import SequenceNet  # noqa: E402
 from tailwise.nets.settings import LoopConfig, SequenceShape  # noqa: E402
 from tailwise.rank.sequence import SequenceConfig  # noqa: E402
@@ -31,7 +32,10 @@ from tailwise.types import Floats  # noqa: E402
 ITEMS, WIDTH = 30, 12
 SHAPE = SequenceShape(dim=8, layers=1, heads=2, max_length=6, dropout=0.0)
 CONFIG = SequenceConfig(
-    shape=SHAPE, train=LoopConfig(epochs=4, learning_rate=0.02, warm_up_steps=2, average=0.5), batch_tokens=96
+    members=1,
+    shape=SHAPE,
+    train=LoopConfig(epochs=4, learning_rate=0.02, warm_up_steps=2, average=0.5),
+    batch_tokens=96,
 )
 ALIGNED = CONFIG.model_copy(update={"align": 0.5})
 

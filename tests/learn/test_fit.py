@@ -320,6 +320,8 @@ def test_progress_names_every_part_that_takes_time(data: Dataset, fitted: Fit) -
         "item_knn",
         "next_item",
         "sequence",
+        "sequence 2",
+        "sequence 3",
         "slates",
     }
     assert all(0 <= done <= total for _, done, total in told)

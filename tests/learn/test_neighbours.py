@@ -18,8 +18,9 @@ from tailwise.data.catalogue import Catalogue  # noqa: E402  after the package t
 from tailwise.data.interactions import Interactions, Training  # noqa: E402
 from tailwise.data.load import Dataset  # noqa: E402
 from tailwise.learn.liked import LikedEvents  # noqa: E402
+from tailwise.learn.members import fit_sequence  # noqa: E402
 from tailwise.learn.neighbours import SHARPNESS, Bank, Neighbours  # noqa: E402
-from tailwise.learn.sequence import fit_sequence, train_sequence  # noqa: E402
+from tailwise.learn.sequence import train_sequence  # noqa: E402
 from tailwise.nets.sequence import SequenceNet  # noqa: E402
 from tailwise.nets.settings import LoopConfig, SequenceShape  # noqa: E402
 from tailwise.rank.sequence import SequenceConfig  # noqa: E402
@@ -28,7 +29,10 @@ ITEMS, HEAD = 20, 4
 TAIL = np.arange(ITEMS) >= HEAD
 SHAPE = SequenceShape(dim=8, layers=1, heads=2, max_length=6, dropout=0.1)
 CONFIG = SequenceConfig(
-    shape=SHAPE, train=LoopConfig(epochs=4, learning_rate=0.02, warm_up_steps=2, average=0.5), batch_tokens=96
+    members=1,
+    shape=SHAPE,
+    train=LoopConfig(epochs=4, learning_rate=0.02, warm_up_steps=2, average=0.5),
+    batch_tokens=96,
 )
 TAUGHT = CONFIG.model_copy(update={"self_distil": 0.5})
 

@@ -114,7 +114,7 @@ def test_items_wait_for_a_fit_where_a_network_cannot_take_them(tiny_engine: Engi
     assert not may_grow(tiny_engine.sources)  # two towers among them
     assert may_grow([b for b in tiny_engine.sources if b.step.name in {"ease", "sequence", "text"}])
     assert [b.step.name for b in tiny_engine.sources if frozen(b)] == [
-        *("sequence", "towers", "ensemble", "language_towers"),
+        *("sequence", "towers", "language_towers"),
     ]
     learner = Learner(replace(tiny_engine), tiny_model)
     schema = {"user_id": pl.String, "item_id": pl.String, "time": pl.Float64}

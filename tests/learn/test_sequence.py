@@ -19,7 +19,8 @@ from tailwise.data.interactions import Interactions, Training  # noqa: E402
 from tailwise.data.load import Dataset  # noqa: E402
 from tailwise.learn.liked import LikedEvents  # noqa: E402
 from tailwise.learn.loop import side_by_side  # noqa: E402
-from tailwise.learn.sequence import _batches, _judge, _loss, exported, fit_sequence, train_sequence  # noqa: E402
+from tailwise.learn.members import exported, fit_sequence  # noqa: E402
+from tailwise.learn.sequence import _loss, judge_of, parted_batches, train_sequence  # noqa: E402
 from tailwise.nets.sequence import SequenceNet  # noqa: E402
 from tailwise.nets.settings import LoopConfig, SequenceShape  # noqa: E402
 from tailwise.rank.sequence import SequenceConfig, SequenceScorer  # noqa: E402
@@ -30,6 +31,7 @@ SMALL = SequenceConfig(
     shape=SequenceShape(dim=16, layers=1, heads=2, max_length=8, dropout=0.1),
     train=LoopConfig(epochs=30, learning_rate=0.02, warm_up_steps=5, average=0.5, patience=30),
     batch_tokens=128,
+    members=1,
 )
 
 
@@ -61,7 +63,7 @@ def training_of(
 def earned(net: SequenceNet, training: Training, config: SequenceConfig = SMALL) -> float:
     """NDCG@10 on the held-out people."""
     with side_by_side(1) as pool, torch.no_grad():
-        return _judge(net, config, training, LikedEvents(training.interactions), pool)()
+        return judge_of([net], config, training, LikedEvents(training.interactions), pool)()
 
 
 def chains(people: int = 200, longest: int = 8, *, items: int = ITEMS) -> list[list[int]]:
@@ -113,7 +115,7 @@ def test_the_parts_of_a_batch_cost_together_what_the_batch_costs(full_softmax_up
     events = LikedEvents(training.interactions)
     loss = _loss(net, config, events)
 
-    for parts in _batches(config, events, 0)(0):
+    for parts in parted_batches(config, events, 0)(0):
         whole = replace(parts[0], pieces=[piece for part in parts for piece in part.pieces])
         together = sum(float(loss(part, None).detach()) for part in parts)
 
@@ -159,7 +161,7 @@ def test_the_exported_network_equals_torch_at_every_length() -> None:
     training = training_of(chains(40))
     net, _ = train_sequence(SMALL.model_copy(update={"train": LoopConfig(epochs=2)}), training)
     table = net.table().detach().numpy()
-    scorer = SequenceScorer(SMALL, table, exported(net), training.catalogue.item_ids)
+    scorer = SequenceScorer(SMALL, table, exported([net]), training.catalogue.item_ids)
 
     for length in range(1, SMALL.shape.max_length + 1):
         rows = np.random.default_rng(length).integers(ITEMS, size=length)
@@ -331,8 +333,8 @@ def test_fitted_again_on_all_events_it_goes_on_from_where_it_was() -> None:
 
     after = fit_sequence(SMALL.model_copy(update={"finish": 0.5}), again)
 
-    assert before.trained is not None
-    assert told[-1] == ("sequence", math.ceil(0.5 * before.trained.epochs), math.ceil(0.5 * before.trained.epochs))
+    (own,) = before.trained
+    assert told[-1] == ("sequence", math.ceil(0.5 * own.epochs), math.ceil(0.5 * own.epochs))
     assert not np.array_equal(after.table, before.table)
     assert [next_after(after, row - 2, row - 1, row)[0] for row in range(2, ITEMS - 1)] == list(range(3, ITEMS))
 
@@ -352,7 +354,7 @@ def test_the_epochs_of_a_large_log_take_turns_over_all_of_it() -> None:
     events = LikedEvents(training.interactions)
     pieces = [piece for piece in events.of_people if len(piece) > 1]
     config = SequenceConfig(epoch_positions=sum(len(piece) - 1 for piece in pieces) // 4, batch_tokens=64)
-    each = _batches(config, events, 3)
+    each = parted_batches(config, events, 3)
 
     epochs = [[tuple(piece) for parts in each(epoch) for part in parts for piece in part.pieces] for epoch in range(8)]
 

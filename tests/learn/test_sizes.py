@@ -29,24 +29,27 @@ def log_of(lengths: list[int]) -> Interactions:
 
 
 @pytest.mark.parametrize(
-    ("people", "events", "length", "dropout", "tokens"),
+    ("people", "events", "length", "dropout", "tokens", "members"),
     [
-        (943, 8, 10, 0.5, 800),
-        (943, 105, 100, 0.3, 3_269),
-        (500, 103, 100, 0.3, 1_700),
-        (6000, 8, 10, 0.5, 1_400),
-        (3, 1, 10, 0.5, 800),
+        (943, 8, 10, 0.5, 800, 3),
+        (943, 105, 100, 0.3, 3_269, 1),
+        (500, 103, 100, 0.3, 1_700, 1),
+        (6000, 8, 10, 0.5, 1_400, 3),
+        (8000, 8, 10, 0.5, 1_866, 1),
+        (3, 1, 10, 0.5, 800, 3),
     ],
 )
-def test_sizes_follow_the_events_of_people(people: int, events: int, length: int, dropout: float, tokens: int) -> None:
+def test_sizes_follow_the_events_of_people(
+    people: int, events: int, length: int, dropout: float, tokens: int, members: int
+) -> None:
     config = settled(SequenceConfig(), log_of([events] * people))
 
     assert (config.shape.max_length, config.shape.dropout) == (length, dropout)
-    assert config.batch_tokens == tokens
+    assert (config.batch_tokens, config.members) == (tokens, members)
 
 
 def test_what_is_given_stays() -> None:
-    given = SequenceConfig(shape=SequenceShape(dropout=0.1, max_length=7), batch_tokens=64)
+    given = SequenceConfig(shape=SequenceShape(dropout=0.1, max_length=7), batch_tokens=64, members=2)
 
     config = settled(given, log_of([50] * 40))
 
@@ -66,8 +69,8 @@ def test_it_says_what_it_chose_and_why(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.INFO):
         settled(SequenceConfig(), log_of([8] * 943))
 
-    said = "sequence model: max_length=10 dropout=0.5 batch_tokens=800, because 6601 positions, 8 events a person"
-    assert caplog.messages == [said]
+    chosen = "max_length=10 dropout=0.5 batch_tokens=800 members=3"
+    assert caplog.messages == [f"sequence model: {chosen}, because 6601 positions, 8 events a person"]
 
 
 def test_nobody_at_all_is_no_error() -> None:

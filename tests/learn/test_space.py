@@ -153,7 +153,7 @@ def test_a_value_is_what_is_given_or_the_default() -> None:
     assert value_of(CONFIG, "sequence.shape.dim") == 16
     assert value_of(CONFIG, "sequence.shape.layers") == 2
     assert value_of(CONFIG, "mmr.keep") == 20
-    assert value_of(CONFIG, "max_history") == 200
+    assert value_of(CONFIG, "max_history") == 600
     assert value_of(CONFIG, "encode.max_tokens") == 64
 
 

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[
 
 from tailwise.nets.attention import SlateNet  # noqa: E402  after the package that may be absent
 from tailwise.nets.sequence import SequenceNet  # noqa: E402
-from tailwise.nets.serving import Committee, LastPlace  # noqa: E402
+from tailwise.nets.serving import Committee, LastPlace, LastPlaces  # noqa: E402
 from tailwise.nets.settings import SequenceShape, SlateShape  # noqa: E402
 
 SHAPES = [
@@ -31,6 +31,20 @@ def test_the_last_place_is_that_of_the_whole_network(shape: SequenceShape, lengt
         last = LastPlace(net)(vectors, gaps)
 
         torch.testing.assert_close(last, net(vectors, gaps=gaps)[:, -1])
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["one block", "three blocks", "gated", "time gaps"])
+def test_networks_side_by_side_read_each_its_own_part(shape: SequenceShape) -> None:
+    torch.manual_seed(0)
+    nets = [SequenceNet(shape, 5).eval() for _ in range(3)]
+    parts = [torch.randn(1, 4, shape.dim) for _ in nets]
+    gaps = torch.arange(4)[None] if shape.time_gaps else None
+
+    with torch.no_grad():
+        together = LastPlaces(nets)(torch.cat(parts, dim=-1), gaps)
+
+        each = [LastPlace(net)(part, gaps) for net, part in zip(nets, parts, strict=True)]
+    torch.testing.assert_close(together, torch.cat(each, dim=-1))
 
 
 def slate_net(seed: int, shape: SlateShape) -> SlateNet:

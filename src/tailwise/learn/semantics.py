@@ -53,9 +53,14 @@ class Origin:
     vectors: Floats  # (N, W) texts of its items, in the space that both domains share
 
     def weights(self) -> Mapping[str, NDArray[Any]]:
-        """Of its network, without those of its items."""
-        assert self.scorer.trained is not None, "a fitted or an opened scorer has weights"
-        return {name: array for name, array in self.scorer.trained.weights.items() if name != ITEMS}
+        """Of its first network, without those of its items."""
+        assert self.scorer.trained, "a fitted or an opened scorer has weights"
+        return {name: array for name, array in self.scorer.trained[0].weights.items() if name != ITEMS}
+
+    @property
+    def table(self) -> Floats:
+        """(N, D) of its items, as its first network knows them."""
+        return self.scorer.table[:, : self.scorer.config.shape.dim]
 
 
 @dataclass(frozen=True)

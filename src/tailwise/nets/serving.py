@@ -8,6 +8,7 @@ place alone. A graph of small products spends its time between them: fewer, larg
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,24 @@ class LastPlace(nn.Module):
         for block in before:
             x = block(x, self.future[:length, :length])
         return net.last_norm(last(x, None))
+
+
+class LastPlaces(nn.Module):
+    """
+    A history to what comes next, as several networks side by side have it.
+
+    Args:
+        nets: K of one shape; each reads its own part of the items' vectors.
+    """
+
+    def __init__(self, nets: Sequence[SequenceNet]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(LastPlace(net) for net in nets)
+
+    def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
+        """(1, T, K · D) item vectors, and (1, T) buckets of time where the networks read them, to (1, K · D)."""
+        parts = vectors.chunk(len(self.nets), dim=-1) if len(self.nets) > 1 else (vectors,)
+        return torch.cat([net(part, gaps) for net, part in zip(self.nets, parts, strict=True)], dim=-1)
 
 
 class _Served(nn.Module):

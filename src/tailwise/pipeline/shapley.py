@@ -35,7 +35,6 @@ SOURCES: Mapping[str, Kind] = {
     "language_towers": "text",
     "sequence": "sequence",
     "towers": "sequence",
-    "ensemble": "sequence",
 }
 """What kind each source's signals are; those of sources from elsewhere are ``other``."""
 SIGNAL_KINDS: Mapping[str, Kind] = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,8 +20,8 @@ from tailwise.nets.session import open_session
 from tailwise.nets.settings import LoopConfig, SequenceShape
 from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
-NET = "net."
-"""What the names of the network's weights begin with, in a model folder."""
+NET = "net{}."
+"""What the names of a network's weights begin with, in a model folder: ``net.``, of a second one ``net1.``."""
 ITEMS = "ids.weight"
 """The one weight that belongs to the items, not to the network."""
 STEP = 0.301
@@ -47,9 +47,16 @@ class SequenceConfig(Closed):
     """Settings of the sequence model."""
 
     shape: SequenceShape = SequenceShape()
-    """Of the network."""
+    """Of a network."""
     train: LoopConfig = LoopConfig(judge_from=6)
     """How it learns."""
+    members: Annotated[int, Field(ge=1, le=32)] = 1
+    """Networks, each with a seed of its own, whose scores add up; left out: 3 for a small log. A fit takes as many
+    times as long, and an answer a little longer."""
+    distil: bool = False
+    """Whether one of several networks learns from all of them and serves alone, as fast as one."""
+    imitate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of its loss that is then about what all think; the rest is about what came next."""
     text: bool = True
     """Whether items start from their texts; without, an item that nobody touched cannot be scored."""
     new_items: Annotated[float, Field(ge=0)] = 0.0
@@ -82,33 +89,34 @@ class SequenceConfig(Closed):
 
 @dataclass(frozen=True)
 class Trained:
-    """What training can go on from, here or in another domain."""
+    """What the training of one network can go on from, here or in another domain."""
 
     weights: Mapping[str, NDArray[Any]]
     epochs: int
     """To the best one."""
-    note: Mapping[str, float | str] = field(default_factory=dict)
-    """What was chosen and how good it was, for the model card."""
 
 
 class SequenceScorer:
     """
     Scores items by their product with the vector of the person's latest liked items.
 
+    Several networks stand side by side in it: the items' vectors, and a person's, are those of each in turn, D = K D',
+    so that one product adds up what all of them think.
+
     Args:
         config: What it was trained with.
         table: (M, D) item vectors; rows of items without any knowledge are zero.
-        onnx: The network, (1, T, D) item vectors, and (1, T) buckets of time when it reads gaps, to (1, D).
+        onnx: The networks, (1, T, D) item vectors, and (1, T) buckets of time when they read gaps, to (1, D).
         item_ids: (M,).
-        trained: What training can go on from.
+        trained: What the training of each can go on from.
     """
 
     Config = SequenceConfig
 
     def __init__(
-        self, config: SequenceConfig, table: Floats, onnx: bytes, item_ids: Ids, trained: Trained | None = None
+        self, config: SequenceConfig, table: Floats, onnx: bytes, item_ids: Ids, trained: Sequence[Trained] = ()
     ) -> None:
-        self.trained = trained
+        self.trained = tuple(trained)
         self.config = config
         self.table = table
         self._onnx = onnx
@@ -131,19 +139,27 @@ class SequenceScorer:
         except OSError as error:
             raise ArtifactError(f"{path} cannot be read ({error.strerror}); fit the model again") from error
         arrays = load_arrays(folder / "sequence.safetensors")
-        weights = {name.removeprefix(NET): array for name, array in arrays.items() if name.startswith(NET)}
-        return cls(config, arrays["table"], onnx, facts.item_ids, Trained(weights, epochs=0))
+        table = arrays.pop("table")
+        each: list[Trained] = []
+        while own := {name: array for name, array in arrays.items() if name.startswith(_prefix(len(each)))}:
+            weights = {name.removeprefix(_prefix(len(each))): array for name, array in own.items()}
+            each.append(Trained(weights, epochs=0))
+        return cls(config, table, onnx, facts.item_ids, each)
 
     def save(self, folder: Path) -> None:
-        """Write the network, to run (ONNX) and to learn on from (its weights), and the item table."""
+        """Write the networks, to run (ONNX) and to learn on from (their weights), and the item table."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sequence.onnx").write_bytes(self._onnx)
-        weights = {} if self.trained is None else self.trained.weights
-        kept = {NET + name: array for name, array in weights.items() if name != ITEMS}
+        kept = {
+            _prefix(place) + name: array
+            for place, own in enumerate(self.trained)
+            for name, array in own.weights.items()
+            if name != ITEMS
+        }
         save_arrays(folder / "sequence.safetensors", table=self.table, **kept)
 
     def with_table(self, table: Floats, item_ids: Ids) -> Self:
-        """The same network over another item table, (M, D)."""
+        """The same networks over another item table, (M, D)."""
         return type(self)(self.config, table, self._onnx, item_ids, self.trained)
 
     def __call__(self, request: Request, k: int) -> Slate:
@@ -176,3 +192,7 @@ class SequenceScorer:
             else:
                 request.cache[self] = np.zeros(self.table.shape[1], np.float32)
         return request.cache[self]
+
+
+def _prefix(place: int) -> str:
+    return NET.format(place or "")
