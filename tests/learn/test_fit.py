@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +357,18 @@ def test_counts_that_stages_learn_by_are_without_what_is_held_out(
     np.testing.assert_array_equal(learning.catalogue.popularity, learning.interactions.counts())
     targets = sum(len(own) for own in learning.held.targets)
     assert engine.catalogue.popularity.sum() - learning.catalogue.popularity.sum() >= targets > 0
+
+
+def test_items_that_the_table_lacks_and_people_of_whom_nothing_can_be_held_out_are_said(
+    data: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    once = replace(data, events=data.events.unique("user_id"), items=data.items.filter(pl.col("item_id") == "i00"))
+
+    with caplog.at_level(logging.WARNING, logger="tailwise.learn.fit"):
+        engine = fit(once, QUICK)
+
+    lonely = len(engine.catalogue) - 1
+    told, chosen = caplog.messages
+    assert told.startswith(f"items of which nothing is told: {lonely} items of events are not among the 1 items")
+    assert chosen.startswith("nothing to choose by: nobody did enough")
+    assert len(engine.rank(user_id="u00", k=5)) == 5

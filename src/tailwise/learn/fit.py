@@ -125,6 +125,8 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     repeats = interactions.repeat_rate()
     exclude_seen = repeats < REPEATS if job.config.exclude_seen is None else job.config.exclude_seen
     inner, held = hold_out(interactions, seed=seed)
+    if len(interactions) >= least and not len(held):
+        log.warning("nothing to choose by: nobody did enough to hold something out of; settings keep their defaults")
     everything = Training(
         interactions,
         catalogue,
@@ -177,6 +179,12 @@ def _prepare(
     """Items with vectors and popularity, and what people did with them."""
     items = data.items
     lonely = data.events.select("item_id").unique().join(items, on="item_id", how="anti").sort("item_id")
+    if items.height and lonely.height:
+        log.warning(
+            "items of which nothing is told: %d items of events are not among the %d items, so they have no text and no"
+            " attributes, %r for one; see: tailwise validate",
+            *(lonely.height, items.height, lonely["item_id"][0]),
+        )
     items = pl.concat([items, lonely], how="diagonal")
     meaning, vectors = embed_items(
         items,
