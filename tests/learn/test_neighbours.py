@@ -189,8 +189,7 @@ def test_a_fit_learns_otherwise_with_it_and_the_same_again(tmp_path: Path) -> No
     stored = replace(training, folder=tmp_path)
     train_sequence(TAUGHT.model_copy(update={"train": CONFIG.train.model_copy(update={"epochs": 2})}), stored)
     resumed, _ = train_sequence(TAUGHT, stored)
-    assert one.trained is not None
-    np.testing.assert_array_equal(resumed.table().detach().numpy(), one.trained.weights["ids.weight"])
+    np.testing.assert_array_equal(resumed.table().detach().numpy(), one.trained[0].weights["ids.weight"])
 
 
 @pytest.mark.parametrize("named", [{"loss": "gbce"}, {"full_softmax_up_to": 1}, {"baskets": True}], ids=str)

@@ -21,7 +21,7 @@ import pytest
 from tailwise.errors import ArtifactError, DataError, UnavailableError
 from tailwise.state import sqlite
 from tailwise.state.commits import _Write
-from tailwise.state.migrate import VERSION
+from tailwise.state.migrate import VERSION, _write_ahead
 from tailwise.state.sqlite import SqliteStore
 from tailwise.state.store import Bounds, hash_of
 from tailwise.state.tables import Writer
@@ -120,6 +120,22 @@ def test_what_another_process_writes_or_erases_is_seen_at_once(store: SqliteStor
     assert after_append == ["a", "b", "c"]
     assert after_erase == []
     assert store.history("ann", 10) == [Event("ann", "d", 4.0)]
+
+
+def test_a_new_file_gets_its_log_when_another_store_has_done_writing(path: Path) -> None:
+    with closing(SqliteStore(path)):
+        pass
+    options = {"isolation_level": None, "check_same_thread": False}
+    with closing(sqlite3.connect(path, **options)) as other, closing(sqlite3.connect(path, timeout=5)) as own:
+        assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        other.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.2, other.execute, ["COMMIT"])
+        done.start()
+
+        _write_ahead(own)
+
+        done.join()
+        assert own.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_stores_that_open_a_new_file_together_all_open_it(path: Path) -> None:

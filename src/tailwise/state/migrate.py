@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
 from tailwise.errors import ArtifactError
+from tailwise.state.commits import BUSY_S
 from tailwise.state.store import id_hash
 from tailwise.state.tables import TABLES, Writer
 from tailwise.types import Event
 
 VERSION = 2
 """Of the tables, in ``PRAGMA user_version``. 1 had a row an event."""
+AGAIN_S = 0.01
+"""Between two tries for a file that somebody writes to, in seconds."""
 FIRST = """SELECT user_id, item_id, time, event, value, request_id, position, propensity FROM first_events
     ORDER BY user_id, time, seq"""
 IDS = "SELECT event_id FROM first_events WHERE event_id IS NOT NULL ORDER BY seq DESC LIMIT ?"
@@ -45,7 +49,26 @@ def prepare(path: Path, connection: sqlite3.Connection, writer: Writer) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
     if version == 1:
         connection.execute("VACUUM")  # what the rows took goes back to the disk
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """
+    Turn the file to a write-ahead log, as patiently as anything else is done with it.
+
+    Where somebody else is writing, as another store that has just opened the new file, SQLite refuses this at once.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            kind = error.sqlite_errorcode & 0xFF  # what is above says more of it
+            if kind != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(AGAIN_S)
+        else:
+            return
 
 
 def _from_first(connection: sqlite3.Connection, writer: Writer) -> None:
