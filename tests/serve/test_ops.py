@@ -12,8 +12,7 @@ from starlette.testclient import TestClient
 
 OPS = Path(__file__).parents[2] / "ops"
 NAME = re.compile(r"\btailwise_[a-z_]+")
-# ``make test`` wants Python, git and make alone; ``.ci/run`` installs promtool, so that CI leaves none of these out.
-needs_promtool = pytest.mark.skipif(
+needs_promtool = pytest.mark.skipif(  # ``make test`` wants Python, git and make alone; ``.ci/run`` installs promtool
     shutil.which("promtool") is None, reason="promtool is missing: apt-get install prometheus"
 )
 

@@ -111,10 +111,9 @@ async def _tried(context: Context, trial: Served, main: Served, asked: Request) 
     """What a model on trial answers, or, where it fails, the main one in its place; and which of them did."""
     try:
         return trial, await _answered(context, trial.engine, asked)
-    except Exception:
-        # Stages and sources that raise are skipped within an answer. What still comes here is a fault that nobody
-        # foresaw in a model that has hardly served, of whatever class: it counts against the trial, and its caller
-        # gets the main model's answer. Where the request is at fault, that raises as well, and tells its caller.
+    except Exception:  # a trial may bring anybody's code, which raises what it likes: its caller gets the main's answer
+        # Stages and sources that raise are skipped within an answer; what still comes here counts against the trial.
+        # Where the request is at fault, the main model raises as well, and tells its caller.
         answer = await _answered(context, main.engine, asked)
         log.exception("the model on trial could not answer, the main one did: version=%s", trial.version)
         context.life.failed(trial)
