@@ -14,7 +14,11 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[
 from tailwise.data.catalogue import Catalogue  # noqa: E402  after the package that may be absent
 from tailwise.data.interactions import Interactions, Training  # noqa: E402
 from tailwise.data.load import Dataset  # noqa: E402
+from tailwise.learn.liked import LikedEvents  # noqa: E402
+from tailwise.learn.loop import side_by_side  # noqa: E402
 from tailwise.learn.members import fit_sequence  # noqa: E402
+from tailwise.learn.sequence import judge_of, train_sequence  # noqa: E402
+from tailwise.nets.sequence import SequenceNet  # noqa: E402
 from tailwise.nets.settings import LoopConfig, SequenceShape  # noqa: E402
 from tailwise.rank.sequence import SequenceConfig, SequenceScorer  # noqa: E402
 from tailwise.types import Event, History, Request, Rows  # noqa: E402
@@ -119,6 +123,33 @@ def test_fitted_again_each_network_goes_on_from_where_it_was(fitted: SequenceSco
     halves = zip(np.split(after.table, 2, axis=1), np.split(fitted.table, 2, axis=1), strict=True)
     assert all(not np.array_equal(one, other) for one, other in halves)
     assert all_right(after)
+
+
+def test_with_nothing_to_finish_each_network_stays_its_own() -> None:
+    still = TWO.model_copy(update={"finish": 0.0})
+    before = fit_sequence(still, training_of(chains()))
+
+    after = fit_sequence(still, replace(training_of(chains(), held_out=False), before=before))
+
+    np.testing.assert_array_equal(after.table, before.table)
+    np.testing.assert_array_equal(after.person(asked(3, 4)), before.person(asked(3, 4)))
+
+
+def test_networks_are_judged_by_what_they_say_together() -> None:
+    training = training_of(chains())
+    right, loud = train_sequence(TWO, training)[0], SequenceNet(TWO.shape, ITEMS)
+    with torch.no_grad():
+        loud.ids.weight.mul_(1e4)
+    events = LikedEvents(training.interactions)
+
+    with side_by_side(1) as pool:
+        alone, shouting, both = (
+            judge_of(nets, TWO, training, events, pool)() for nets in ([right], [loud], [right, loud])
+        )
+
+    assert alone > 0.9
+    assert both == pytest.approx(shouting, abs=0.01)
+    assert both < 0.8
 
 
 @pytest.mark.parametrize("full_softmax_up_to", [1, 20_000])
