@@ -6,15 +6,15 @@ genres):
 
 * ``rating``: of what was shown, which was rated 4 or 5 and which less; a history is what was rated 4 or 5 before.
 * ``choice``: what was rated 4 or 5 next, against items drawn evenly from those that the person has not rated by then,
-  20 where it judges; where it teaches, 4, and everything that was liked has its turn;
+  20 where it judges; where it teaches, 4 of them, others in each epoch, and everything that was liked has its turn;
 * ``taste``: the same against items drawn as often as they are rated, as among what a retriever finds: how popular an
   item is tells nothing, so that what remains is whether it suits the history.
 
 With LoRA (on queries, values and the table of tokens; the head learns at five times its rate) and with the encoder
 frozen, the same head, lessons and seed; the epoch, and of several rates the rate, is the best on the validation part.
-What a frozen encoder makes of a pair is worked out once; its head passes over the same pairs several times. ``auc`` is
-over all pairs for ``rating``, and within a list for the others, whose scores can be compared there alone. Then the time
-of 100 candidates, int8.
+What a frozen encoder makes of a pair is worked out once: its head passes several times over all pairs that LoRA meets.
+``auc`` is over all pairs for ``rating``, and within a list for the others, whose scores can be compared there alone.
+Then the time of 100 candidates, int8.
 
     python benchmarks/bench_cross_encoder.py [--lessons 24000] [--seed 0] [--tasks rating,choice,taste] [--test]
 
@@ -68,9 +68,9 @@ TIMES = {"lora": 5.0, "frozen": 1.0}  # the rate, for the head
 TESTED = {"rating": 1300, "choice": 800, "taste": 800}
 """Histories of the validation part, and of the test part."""
 SHARES = (0.8, 0.9)
-RATES: dict[str, tuple[float, ...]] = {"lora": (1e-3,), "frozen": (1.5e-3, 5e-3)}
+RATES: dict[str, tuple[float, ...]] = {"lora": (1e-3,), "frozen": (5e-4, 1.5e-3, 5e-3)}
 """That are tried; a run of a head alone takes a minute."""
-EPOCHS = {"lora": 1, "frozen": 8}
+EPOCHS = {"lora": 2, "frozen": 8}
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,10 @@ def run(
     rates = (options.rate,) if options.rate else RATES[config.tuning.method]
     start, cpu = time.perf_counter(), time.process_time()
     learning, found = reader, []
-    if config.tuning.method == "frozen":  # the pairs that LoRA meets in its first epoch
+    if config.tuning.method == "frozen":  # the pairs that LoRA meets, others in each epoch
         batches = epoch_batches(teaching, batch=config.batch, negatives=config.negatives, seed=own.training.seed)
-        teaching = [lesson for parts in batches(0) for part, _ in parts for lesson in part]
+        met = range(options.epochs)
+        teaching = [lesson for epoch in met for parts in batches(epoch) for part, _ in parts for lesson in part]
         learning = read_once(reader, [*teaching, *choosing, *judging], config, own.training.threads)
     fresh = copy.deepcopy(learning.net.state_dict()) if len(rates) > 1 else {}
     for rate in rates:
@@ -253,8 +254,8 @@ def say(what: str, done: int, total: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lessons", type=int, default=24000, help="histories that teach")
-    parser.add_argument("--epochs", type=int, help="left out: 1 with LoRA, at most 8 of the head alone")
+    parser.add_argument("--lessons", type=int, default=24_000, help="histories that teach")
+    parser.add_argument("--epochs", type=int, default=EPOCHS["lora"], help="of LoRA; a head alone has at most 8")
     parser.add_argument("--minutes", type=float, default=GOALS["minutes"], help="of the clock, for each training")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--targets", default="query,value", help="linear parts that learn; '' takes all")
@@ -279,7 +280,7 @@ def main() -> None:
             config = CrossEncoderConfig(
                 tuning=Tuning(method=method, rank=options.rank, targets=targets, embeddings=True),
                 train=TextLoop(
-                    epochs=options.epochs or EPOCHS[method],
+                    epochs=options.epochs if method == "lora" else EPOCHS[method],
                     patience=3,
                     precision=options.precision,
                     minutes=options.minutes,
