@@ -17,6 +17,7 @@ from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Held, Interactions
 from tailwise.data.load import Dataset
 from tailwise.errors import ConfigError, RequestError
+from tailwise.learn.fit import fit
 from tailwise.pipeline import Engine
 from tailwise.types import Request
 
@@ -86,12 +87,14 @@ def test_a_told_device_makes_the_list_better_and_an_untold_one_leaves_it(
         engine.rank(user_id="u007", context={"device": ["phone"]})
 
 
-def test_a_column_that_the_events_lack_stops_the_fit(fitted: Callable[..., Engine]) -> None:
+def test_a_column_that_the_events_lack_is_said_before_the_work_begins() -> None:
     data, _ = world()
-    names = r"^context names 'devise', but the events have no such column; there are: hour, weekday, recency$"
+    names = r"^context names 'devise', but the events have no such column; there are: hour, weekday, recency, device$"
+    begun: list[str] = []
 
     with pytest.raises(ConfigError, match=names):
-        fitted(data, QUICK.model_copy(update={"context": ("devise",)}))
+        fit(data, QUICK.model_copy(update={"context": ("devise",)}), report=lambda what, *_: begun.append(what))
+    assert begun == []
 
 
 def cases() -> tuple[Interactions, Held]:

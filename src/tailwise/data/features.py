@@ -17,11 +17,14 @@ from pydantic import ValidationError
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.config import Closed
 from tailwise.data.interactions import Interactions
+from tailwise.data.schema import REQUIRED
 from tailwise.errors import ArtifactError, ConfigError, RequestError
 from tailwise.types import Floats, Request, Rows
 
 MOMENTS = ("hour", "weekday", "recency")
 """Names that are read off a request's time; any other is a column of the events, and a key of a request's context."""
+SPINE = frozenset({*REQUIRED["events"], "event", "value"})
+"""Columns that say what was done, not where and when."""
 MOST_VALUES = 12
 """Of a category: the most frequent."""
 PRIOR = 10.0
@@ -218,6 +221,19 @@ class Contexts:
 NO_CONTEXTS = Contexts()
 
 
+def check_context(names: Sequence[str], columns: Sequence[str]) -> None:
+    """
+    See that events with such columns tell of every name.
+
+    Raises:
+        ConfigError: They have no such column.
+    """
+    there = ", ".join([*MOMENTS, *(own for own in columns if own not in SPINE)])
+    for name in names:
+        if name not in MOMENTS and name not in columns:
+            raise ConfigError(f"context names {name!r}, but the events have no such column; there are: {there}")
+
+
 def _feature(name: str, interactions: Interactions) -> Feature:
     """What the events say of one name."""
     if name == "recency":
@@ -226,9 +242,7 @@ def _feature(name: str, interactions: Interactions) -> Feature:
         return Feature(name=name, kind="recency", mean=mean, spread=spread)
     if name in MOMENTS:
         return Feature(name=name, kind="hour" if name == "hour" else "weekday")
-    if name not in interactions.context.columns:
-        there = ", ".join([*MOMENTS, *interactions.context.columns])
-        raise ConfigError(f"context names {name!r}, but the events have no such column; there are: {there}")
+    check_context([name], interactions.context.columns)
     column = interactions.context[name]
     if column.dtype.is_numeric():
         values = _numbers(column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,24 +48,36 @@ def fit_boosted(config: BoostedConfig, training: Training, engine: Engine) -> tu
     library()
     names = signal_names(engine.sources, training.catalogue, engine.contexts)
     examples = gather(training, engine, config.cases, config.depth)
+    grown, most = [0] * config.committee, config.committee * config.trees
+
+    def report(part: int, trees: int) -> None:
+        grown[part] = trees
+        training.report("boosted", sum(grown), most)
+
     with side_by_side(training.threads) as pool:
         members, notes = cross_fitted(
             examples,
             depth=config.depth,
             committee=config.committee,
             seed=training.seed,
-            learn=lambda lists, own, part: _member(config, training, lists, own, part),
+            learn=lambda lists, own, part: _member(config, training.seed, lists, own, part, report),
             each=pool.map,
         )
+    training.report("boosted", most, most)  # members stop early
     return Boosted(config, names, tuple(text for text, _ in members), tuple(worth for _, worth in members)), notes
 
 
 def _member(
-    config: BoostedConfig, training: Training, lists: Lists, own: NDArray[np.bool_], part: int
+    config: BoostedConfig,
+    seed: int,
+    lists: Lists,
+    own: NDArray[np.bool_],
+    part: int,
+    report: Callable[[int, int], None],
 ) -> Learned[Member]:
     """One member of the committee, taught by its own examples and stopped by the others; what those earn by tree."""
     lightgbm = library()
-    settings = _settings(config, training.seed * 100 + part)
+    settings = _settings(config, seed * 100 + part)
     telling = (lists.labels.sum(1) > 0).numpy()
     worth = temperature_of(lists, np.flatnonzero(own & telling))
     learning = lightgbm.Dataset(**_flat(lists, own & telling, worth), params=settings)
@@ -72,7 +85,7 @@ def _member(
     epochs: list[NDArray[np.float64]] = []
 
     def judge(flat: Column, _: Any) -> tuple[str, float, bool]:
-        training.report(f"boosted {part + 1} of {config.committee}", len(epochs) + 1, config.trees)
+        report(part, len(epochs) + 1)
         scores = np.zeros(lists.mask.shape, np.float64)
         scores[lists.mask.numpy() & (~own & telling)[:, None]] = flat
         epochs.append(gains_of(torch.from_numpy(scores[~own]), lists, ~own))

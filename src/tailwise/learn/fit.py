@@ -22,7 +22,7 @@ import polars as pl
 from tailwise import registry
 from tailwise.config import PipelineConfig, Settings, Step, settings_of
 from tailwise.data.catalogue import Catalogue
-from tailwise.data.features import Contexts
+from tailwise.data.features import Contexts, check_context
 from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
@@ -103,6 +103,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     data = training_part(data, until, holdout, least=least)
     if data.events.height >= least:
         check_pipeline(job.config)
+        check_context(job.config.context, data.events.columns)
     if begun is not None:
         job = replace(job, config=job.config.model_copy(update={"encode": begun.encode(job.config.encode)}))
     catalogue, meaning, interactions = _prepare(data, job, begun, least=least)
