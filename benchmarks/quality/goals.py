@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,13 +73,13 @@ def _given(content: dict[str, Any]) -> Iterator[Goal]:
     yield Goal(
         f"re-ranking the best source's 100 ({best['source']})",
         f"≥ {BEYOND_GIVEN:.2f} × the given order",
-        f"{best['ratio']:.2f} ×",
+        times(best["ratio"]),
         best["ratio"] >= BEYOND_GIVEN,
     )
     yield Goal(
         "re-ranking any source's 100",
         "never below the given order",
-        f"{worst['ratio']:.2f} × at worst ({worst['source']})",
+        f"{times(worst['ratio'])} at worst ({worst['source']})",
         worst["ratio"] >= 1,
     )
 
@@ -99,4 +100,9 @@ def _cold(content: dict[str, Any]) -> Iterator[Goal]:
 
 
 def ratio(value: float, against: float) -> str:
-    return f"{value / against:.2f} ×" if against else "–"
+    return times(value / against) if against else "–"
+
+
+def times(factor: float) -> str:
+    """Cut, not rounded: what falls short of a goal must not look as if it did not."""
+    return f"{math.floor(factor * 100 + 1e-6) / 100:.2f} ×"

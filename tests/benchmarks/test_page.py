@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from quality import page
-from quality.goals import goals_of
+from quality.goals import goals_of, times
 
 
 def method(name: str, kind: str, ndcg: float, **more: Any) -> dict[str, Any]:
@@ -108,3 +108,8 @@ def test_the_worst_ratio_decides_whether_re_ranking_ever_hurts() -> None:
     goals = {goal.what: goal.met for goal in goals_of(content(methods=[], given=given))}
 
     assert goals == {"re-ranking the best source's 100 (a)": True, "re-ranking any source's 100": False}
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1.0999, "1.09 ×"), (1.1, "1.10 ×"), (0.29 * 100 / 29, "1.00 ×")])
+def test_a_factor_is_cut_so_that_what_falls_short_does_not_look_reached(factor: float, said: str) -> None:
+    assert times(factor) == said
