@@ -18,6 +18,7 @@ from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
 from tailwise.data.load import Dataset
 from tailwise.errors import ConfigError, UnavailableError
 from tailwise.learn import tune
+from tailwise.learn.fit import fit
 from tailwise.learn.space import space_of
 from tailwise.learn.tune import Found, Search, Tried, found, run, save_best, validation_value
 
@@ -74,6 +75,23 @@ def test_the_first_trial_is_the_pipeline_as_it_is_and_the_best_one_is_written(se
     assert set(result.mattered) == set(own.space)
 
 
+def test_what_a_fit_chooses_by_itself_is_what_the_first_trial_is_known_by(search: Any) -> None:
+    open_ease = (Step(name="popular"), Step(name="ease"))
+    space = {"ease.decay": {"low": 0.0, "high": 9.0}, "popular.half_life_days": [30]}
+    own = search(QUICK.model_copy(update={"retrieve": open_ease, "tune": space}))
+
+    run(own, 1)
+
+    (only,) = found(own).trials
+    decay = only.settings["ease.decay"]
+    same = own.config.model_copy(update={"retrieve": (open_ease[0], Step(name="ease", settings={"decay": decay}))})
+    again = fit(own.data, same, seed=own.seed, settings=own.settings)
+    assert set(only.settings) == {"ease.decay"}  # 90 days are none that may be proposed
+    assert only.seconds > 0
+    assert only.value == validation_value(again.manifest["metrics"])
+    assert PipelineConfig.read(own.out).retrieve == open_ease
+
+
 def test_the_same_search_run_again_goes_on(search: Any) -> None:
     whole, parted = search(), replace(search(), storage=search().storage.with_name("other.sqlite"))
     run(whole, 4)
@@ -122,9 +140,9 @@ def test_settings_that_do_not_go_together_cost_a_trial_and_no_more(search: Any) 
     study.enqueue_trial({"sequence.shape.heads": 2, "sequence.train.learning_rate": 2e-3})
     study.enqueue_trial({"sequence.shape.heads": 3, "sequence.train.learning_rate": 2e-3})
 
-    run(own, 2)
+    run(own, 3)
 
-    good, bad = found(own).trials
+    good, bad, _ = found(own).trials  # what was proposed before has the first numbers
     assert (good.state, bad.state) == ("complete", "failed")
     assert "heads is 3, which does not divide dim, 8" in bad.why
     assert found(own).mattered == {}  # of one trial nothing can be said

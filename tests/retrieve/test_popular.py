@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tailwise.artifacts import save_arrays
+from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Training
 from tailwise.retrieve.popular import Popular, PopularConfig
 from tailwise.types import Event, History, Request
@@ -71,6 +73,20 @@ def test_a_fit_keeps_what_it_chose_for_strangers(training_of: Trainer) -> None:
     chosen = Popular.fit(PopularConfig(), training_of(PAIRS, 4)).config
 
     assert (chosen.strangers_half_life_days, chosen.strangers_first) == (90.0, 0)  # nobody is new who could choose
+
+
+def test_newcomers_choose_by_what_is_held_out_too_and_it_is_not_counted(training_of: Trainer) -> None:
+    rng = np.random.default_rng(0)
+    old = [(person, int(rng.integers(0, 3))) for person in range(60) for _ in range(4)]
+    new = [(person, 3) for person in range(60, 100)]  # they take the newest item alone, at their only act
+    whole = training_of([*old, (0, 3), *new], 4)
+    inner, held = hold_out(whole.interactions, least=1, cases=1)
+
+    told = Popular.fit(PopularConfig(), replace(whole, interactions=inner, held=held))
+
+    assert not (inner.rows == 3).any()  # all of the new item is held out
+    assert told.config.strangers_half_life_days == Popular.fit(PopularConfig(), whole).config.strangers_half_life_days
+    assert told.scores(ANYONE, np.array([3])).tolist() == [0.0]
 
 
 def test_a_model_without_a_strangers_popularity_has_one_for_all(tmp_path: Path, training_of: Trainer) -> None:

@@ -1,16 +1,18 @@
+import asyncio
 import ctypes
 import gc
 import os
 import subprocess
 import sys
 import weakref
+from functools import partial
 
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tailwise.serve import heap
-from tailwise.serve.heap import settle
+from tailwise.serve.heap import LONG, Leaving, settle
 
 ARENAS_OF_24_THREADS = """
 import ctypes, sys, tempfile, threading
@@ -72,6 +74,38 @@ def test_a_circle_that_was_set_aside_goes_once_nobody_needs_it() -> None:
 
     assert before  # a collection alone does not find it
     assert gone() is None
+
+
+def test_who_holds_a_model_for_long_is_asked_ever_more_rarely_and_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settled: list[int] = []
+    model, leaving = Model(), Leaving()
+    leaving.changed(model)
+
+    for look in range(1, LONG + 1):
+        monkeypatch.setattr(heap, "settle", partial(settled.append, look))
+        asyncio.run(leaving.look())
+
+    assert settled == [1, 2, 4, 8, 16, 32, LONG]
+    assert caplog.messages == ["models that were let go are still held: models=1"]
+
+
+def test_a_model_that_goes_while_memory_is_put_in_order_has_its_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving, settled = Leaving(), []
+
+    def another_goes() -> None:
+        settled.append(True)
+        if len(settled) == 1:
+            leaving.changed(lambda: None)  # gone at once
+
+    monkeypatch.setattr(heap, "settle", another_goes)
+    leaving.changed()
+
+    for _ in range(5):
+        asyncio.run(leaving.look())
+
+    assert len(settled) == 2
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only glibc has arenas that can be counted")

@@ -155,6 +155,32 @@ def test_an_old_model_goes_although_something_in_it_points_back_at_it(tmp_path: 
         until(lambda: old() is None)
 
 
+def test_an_old_model_that_a_request_still_held_goes_when_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[bool] = []
+
+    def counted_settle() -> None:
+        settle()
+        settled.append(True)
+
+    with house(tmp_path) as (app, client):
+        held = app.state.context.engine
+        held.circle, old = [held], weakref.ref(held)
+        monkeypatch.setattr("tailwise.serve.heap.settle", counted_settle)
+        save(tmp_path / "model", "v2")
+        until(lambda: version(client) == "v2" and bool(settled))
+        was_held = old() is not None
+        del held
+        until(lambda: old() is None)
+        times = len(settled)
+        for _ in range(20):
+            client.post("/v1/model/reload")  # looks again
+
+    assert was_held
+    assert len(settled) <= times + 1  # all is in order by then: nobody has to wait again
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing", "manifest", "nothing"])
 def test_a_damaged_model_is_refused_and_the_old_one_goes_on(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

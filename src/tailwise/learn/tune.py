@@ -144,9 +144,6 @@ def run(
     study, started = search.study(worker), time.monotonic()
     deadline = None if seconds is None else started + seconds
     first = worker == 0 and not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False))
-    if first:
-        now = {name: value_of(search.config, name) for name in search.space}
-        study.enqueue_trial({name: value for name, value in now.items() if search.space[name].has(value)})
 
     def heed(*_: object) -> None:
         if asked():
@@ -157,11 +154,43 @@ def run(
         report("tune", done, trials)
         if deadline is not None and time.monotonic() > deadline:
             break
-        _one_trial(search, study, deadline, heed, strict=first and done == 0)
+        (_as_it_is if first and done == 0 else _one_trial)(search, study, deadline, heed)
     report("tune", trials, trials)
 
 
-def _one_trial(search: Search, study: optuna.Study, deadline: float | None, heed: Report, *, strict: bool) -> None:
+def _as_it_is(search: Search, study: optuna.Study, deadline: float | None, heed: Report) -> None:
+    """Fit with nothing proposed; what the fit itself chose is what later proposals are compared with."""
+    from optuna.trial import FixedTrial, TrialState, create_trial
+
+    heard: dict[int, float] = {}
+    started = time.monotonic()
+    try:
+        config, value = _worth(search, {}, Watched(heed, listen=_listener(deadline, heard)))
+    except BaseException as error:
+        study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"why": str(error) or type(error).__name__}))
+        if isinstance(error, _Late):
+            return
+        raise
+    now = {name: value_of(config, name) for name in search.space}
+    proposed = FixedTrial(now)
+    for name, dial in search.space.items():
+        if dial.has(now[name]):
+            dial.turn(proposed, name)
+    better = not any(trial.value is not None and trial.value >= value for trial in study.get_trials(deepcopy=False))
+    study.add_trial(
+        create_trial(
+            value=value,
+            params=proposed.params,
+            distributions=proposed.distributions,
+            user_attrs={"seconds": time.monotonic() - started},
+            intermediate_values=heard,
+        )
+    )
+    if better:
+        save_best(search, {})
+
+
+def _one_trial(search: Search, study: optuna.Study, deadline: float | None, heed: Report) -> None:
     """Propose, fit, tell. An interrupted trial counts as failed, and so do settings that do not go together."""
     import optuna
 
@@ -169,13 +198,14 @@ def _one_trial(search: Search, study: optuna.Study, deadline: float | None, heed
     values = {name: dial.turn(trial, name) for name, dial in search.space.items()}
     try:
         known = _known(study, values)
-        value = _worth(search, values, Watched(heed, listen=_listener(trial, deadline))) if known is None else known
+        watched = Watched(heed, listen=_listener(deadline, {}, trial))
+        value = _worth(search, values, watched)[1] if known is None else known
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     except BaseException as error:
         trial.set_user_attr("why", str(error) or type(error).__name__)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        if not isinstance(error, _Late) and (strict or not isinstance(error, TailwiseError)):
+        if not isinstance(error, (_Late, TailwiseError)):
             raise
     else:
         study.tell(trial, value)
@@ -183,19 +213,19 @@ def _one_trial(search: Search, study: optuna.Study, deadline: float | None, heed
             save_best(search, values)
 
 
-def _listener(trial: optuna.Trial, deadline: float | None) -> Listen:
-    """What hears every epoch of a trial, and ends it when it is behind the others or late."""
+def _listener(deadline: float | None, heard: dict[int, float], trial: optuna.Trial | None = None) -> Listen:
+    """What hears every epoch of a trial, writes it down, and ends it when it is behind the others or late."""
     import optuna
-
-    heard: set[int] = set()
 
     def listen(_: str, epoch: int, figures: Mapping[str, float]) -> None:
         if deadline is not None and time.monotonic() > deadline:
             raise _Late("the time was up")
         # Of several nets only the first is compared with others of its kind.
         if "validation" in figures and epoch not in heard:
-            heard.add(epoch)
-            trial.report(figures["validation"], epoch)
+            heard[epoch] = figures["validation"]
+            if trial is None:
+                return
+            trial.report(heard[epoch], epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
@@ -210,11 +240,11 @@ def _known(study: optuna.Study, values: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _worth(search: Search, values: Mapping[str, Any], watched: Watched) -> float:
-    """What held-out people say of the pipeline with these settings."""
+def _worth(search: Search, values: Mapping[str, Any], watched: Watched) -> tuple[PipelineConfig, float]:
+    """The pipeline with these settings and what a fit chose beside them, and what held-out people say of it."""
     config = with_settings(search.config, {**values, **_without_finish(search.config)})
     engine = fit(search.data, config, seed=search.seed, settings=search.settings, report=watched)
-    return validation_value(engine.manifest["metrics"])
+    return engine.config, validation_value(engine.manifest["metrics"])
 
 
 def _without_finish(config: PipelineConfig) -> dict[str, Any]:
@@ -272,7 +302,7 @@ def found(search: Search) -> Found:
             trial.number,
             {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
             trial.value if trial.state.name == "COMPLETE" else None,
-            trial.duration.total_seconds() if trial.duration else 0.0,
+            trial.user_attrs.get("seconds", trial.duration.total_seconds() if trial.duration else 0.0),
             trial.params,
             str(trial.user_attrs.get("why", "")),
         )

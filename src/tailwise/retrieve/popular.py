@@ -52,10 +52,15 @@ class Popular:
 
     @classmethod
     def fit(cls, config: PopularConfig, training: Training) -> Self:
-        """Choose what counts for strangers, and count."""
+        """
+        Choose what counts for strangers, and count.
+
+        Newcomers choose by all that they did: what else is held out tells of people with a past, who never see this.
+        """
         events, half_life, first = training.interactions, config.strangers_half_life_days, config.strangers_first
         if half_life is None or first is None:
-            own = chosen_for_strangers(events, config.half_life_days)
+            whole = events if training.held is None else training.held.whole
+            own = chosen_for_strangers(whole, config.half_life_days)
             half_life, first = own[0] if half_life is None else half_life, own[1] if first is None else first
             config = config.model_copy(update={"strangers_half_life_days": half_life, "strangers_first": first})
         for_strangers = popularity_for(events, half_life, first)

@@ -25,7 +25,7 @@ from tailwise import artifacts
 from tailwise.errors import RequestError, TailwiseError
 from tailwise.pipeline import Answer
 from tailwise.serve.canary import Canary
-from tailwise.serve.heap import settle
+from tailwise.serve.heap import Leaving
 from tailwise.serve.models import Models, Served, open_beside
 from tailwise.serve.monitor import Monitor
 from tailwise.serve.refusals import Refusals
@@ -56,7 +56,7 @@ class Life:
         self._refusals, self._lock = Refusals(service.watch_s), asyncio.Lock()
         self._ends: set[asyncio.Task[None]] = set()
         self._fallen: Trial | None = None  # a canary that was switched off here, until that is written
-        self._changed = False  # whether a model was opened or let go since memory was put in order
+        self._leaving = Leaving()
         self.shadow = None if service.shadow is None else Shadow(service.shadow, monitor.registry)
 
     async def run(self) -> None:
@@ -188,9 +188,7 @@ class Life:
             try:
                 yield
             finally:
-                if self._changed:
-                    self._changed = False
-                    await run_in_threadpool(settle)
+                await self._leaving.look()
 
     def _canary_folder(self) -> Path:
         if self._service.canary is None:
@@ -232,9 +230,8 @@ class Life:
         if canary is not None and canary.served.identity == identity and share > 0:
             canary.share = share
             return
-        self._models.canary = None
+        self._end_canary()
         if canary is not None and share == 0:
-            self._changed = True
             self._monitor.changed("canary_off")
             log.info("the canary was ended", extra={"version": canary.served.version, "why": trial.why})
         if share == 0 or (not asked and self._refusals.waits(folder, identity)):
@@ -259,7 +256,8 @@ class Life:
 
     async def _open(self, folder: Path, identity: str | None) -> Served:
         """A further model; whatever is held beside the main one makes room before."""
-        self._models.canary, self._changed = None, True
+        self._end_canary()
+        self._leaving.changed()
         if self.shadow is not None:
             await run_in_threadpool(self.shadow.stop)
         engine = self._models.main.engine
@@ -276,8 +274,14 @@ class Life:
                 raise
             raise RequestError(f"{folder.name} cannot be opened: {type(error).__name__}: {error}") from error
 
+    def _end_canary(self) -> None:
+        canary, self._models.canary = self._models.canary, None
+        if canary is not None:
+            self._leaving.changed(canary.served.engine)
+
     def _swap(self, served: Served, what: str) -> None:
         before, self._models.main = self._models.main, served
+        self._leaving.changed(before.engine)
         self._monitor.changed(what)
         log.info("the model was changed", extra={"what": what, "before": before.version, "version": served.version})
 
@@ -286,7 +290,7 @@ class Life:
         why = canary.verdict()
         if why is None or self._models.canary is not canary:
             return
-        self._models.canary, self._changed = None, True
+        self._end_canary()
         self._monitor.changed("canary_off")
         log.warning("the canary was switched off: %s", why, extra={"version": canary.served.version})
         self._fallen = trial = Trial(canary.served.identity, 0.0, why)  # it counts before it is written
