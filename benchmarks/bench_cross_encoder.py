@@ -13,6 +13,8 @@ genres):
 With LoRA (on queries, values and the table of tokens; the head learns at five times its rate) and with the encoder
 frozen, the same head, lessons and seed; the epoch, and of several rates the rate, is the best on the validation part.
 What a frozen encoder makes of a pair is worked out once: its head passes several times over all pairs that LoRA meets.
+Before the test part is asked, both learn anew, as they would before a launch: with what was chosen, and as many lessons
+drawn from everything before the test part, the validation part with it.
 ``auc`` is over all pairs for ``rating``, and within a list for the others, whose scores can be compared there alone.
 Then the time of 100 candidates, int8.
 
@@ -96,13 +98,13 @@ def world(seed: int, threads: int) -> World:
     return World(training, users, catalogue.rows(events["item_id"]), events["value"].to_numpy() >= LIKED, part)
 
 
-def lessons(own: World, reader: Reader, task: str, part: int, most: int, seed: int) -> list[Lesson]:
-    """Lessons of a part of the log, drawn; the past of each is all that was liked before, in whatever part."""
-    rng, made = np.random.default_rng((seed, part)), []
+def lessons(own: World, reader: Reader, task: str, parts: tuple[int, ...], most: int, seed: int) -> list[Lesson]:
+    """Lessons of parts of the log, drawn; the past of each is all that was liked before, in whatever part."""
+    rng, made, teaches = np.random.default_rng((seed, parts[0])), [], 0 in parts
     popular = np.bincount(own.rows[own.part == 0], minlength=len(own.training.catalogue)) + 1e-3
     for user in np.unique(own.users):
         places = np.flatnonzero(own.users == user)
-        inside = places[own.part[places] == part]
+        inside = places[np.isin(own.part[places], parts)]
         for start in range(0, len(inside), SHOWN):
             shown = inside[start : start + SHOWN]
             before = places[places < shown[0]]
@@ -115,9 +117,9 @@ def lessons(own: World, reader: Reader, task: str, part: int, most: int, seed: i
             new = own.rows[shown[own.liked[shown]]]
             if not len(new):
                 continue
-            for target in new if part == 0 else [rng.choice(new)]:
+            for target in new if teaches else [rng.choice(new)]:
                 free = popular.copy() if task == "taste" else np.ones(len(own.training.catalogue))
-                free[own.rows[before]] = free[new if part == 0 else target] = 0.0
+                free[own.rows[before]] = free[new if teaches else target] = 0.0
                 others = rng.choice(len(free), OTHERS, replace=False, p=free / free.sum())
                 made.append((liked, np.append(target, others), np.arange(OTHERS + 1) == 0))
     chosen = rng.permutation(len(made))[:most]
@@ -164,49 +166,71 @@ def read_once(reader: Reader, judged: list[Lesson], config: CrossEncoderConfig, 
     return Once(net, reader.frame, reader.items, reader.titles, reader.pad_id, {key: n for n, key in enumerate(found)})
 
 
-def run(
-    own: World, task: str, config: CrossEncoderConfig, options: argparse.Namespace
-) -> tuple[Reader, dict[str, Any]]:
-    """A method at each of its rates; the one that is best on the validation part is what counts."""
-    reader = reader_of(config, own.training, item_texts(own.training.catalogue.frame))
-    teaching = lessons(own, reader, task, 0, options.lessons, options.seed)
-    teaching = [lesson for lesson in teaching if lesson.telling or task == "rating"]
-    choosing = lessons(own, reader, task, 1, TESTED[task], options.seed)
-    judging = lessons(own, reader, task, 2, TESTED[task], options.seed) if options.test else choosing
-    rates = (options.rate,) if options.rate else RATES[config.tuning.method]
-    start, cpu = time.perf_counter(), time.process_time()
-    learning, found = reader, []
-    if config.tuning.method == "frozen":  # the pairs that LoRA meets, others in each epoch
-        batches = epoch_batches(teaching, batch=config.batch, negatives=config.negatives, seed=own.training.seed)
-        met = range(options.epochs)
-        teaching = [lesson for epoch in met for parts in batches(epoch) for part, _ in parts for lesson in part]
-        learning = read_once(reader, [*teaching, *choosing, *judging], config, own.training.threads)
-    fresh = copy.deepcopy(learning.net.state_dict()) if len(rates) > 1 else {}
-    for rate in rates:
-        learning.net.load_state_dict(fresh or learning.net.state_dict())
-        update = {"train": config.train.model_copy(update={"learning_rate": rate})}
-        progress = tune(learning, teaching, choosing, config=config.model_copy(update=update), training=own.training)
-        minutes = (time.perf_counter() - start) / 60, (time.process_time() - cpu) / 60
-        with side_by_side(own.training.threads) as pool, lowered(learning.net, loop_of(config.train).precision):
-            chose, said = learning.judged(choosing, pool), learning.judged(judging, pool)
-        valid, judged = aucs(chose, choosing), aucs(said, judging)
-        found.append(
-            {
-                "auc": round(judged[task], 4),
-                "auc over all pairs": round(judged["rating"], 4),
-                "auc within a list": round(judged["choice"], 4),
-                "auc, validation": round(valid[task], 4),
-                "rate": rate,
-                "lessons": len(teaching),
-                "pairs judged": sum(len(lesson.rows) for lesson in judging),
-                "best epoch": progress.best_epoch,
-                "epochs": progress.epoch,
-                "minutes so far": round(minutes[0], 2),
-                "cpu minutes so far": round(minutes[1], 2),
-            }
-        )
-        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-    return reader, max(found, key=lambda one: one["auc, validation"])
+@dataclass(frozen=True)
+class Method:
+    """One way to learn a task, from whatever part of the log."""
+
+    own: World
+    task: str
+    config: CrossEncoderConfig
+    options: argparse.Namespace
+
+    def lessons(self, reader: Reader, *parts: int) -> list[Lesson]:
+        """Of parts of the log: those that teach, or as many as are judged."""
+        most = self.options.lessons if 0 in parts else TESTED[self.task]
+        made = lessons(self.own, reader, self.task, parts, most, self.options.seed)
+        return made if 0 not in parts or self.task == "rating" else [lesson for lesson in made if lesson.telling]
+
+    def run(self) -> tuple[Reader, dict[str, Any]]:
+        """The rate that is best on the validation part; with it, for the test part, everything before that."""
+        rates = (self.options.rate,) if self.options.rate else RATES[self.config.tuning.method]
+        reader, found = self.taught((0,), 1, rates, self.config.train.epochs, stopped=True)
+        best = max(found, key=lambda one: one["auc"])
+        if not self.options.test:
+            return reader, best
+        reader, again = self.taught((0, 1), 2, (best["rate"],), best["best epoch"], stopped=False)
+        return reader, {**again[0], "validation": best}
+
+    def taught(
+        self, parts: tuple[int, ...], judge: int, rates: tuple[float, ...], epochs: int, *, stopped: bool
+    ) -> tuple[Reader, list[dict[str, Any]]]:
+        """Learn from parts at each of several rates; what each says of another part, which may stop it as well."""
+        own, config, options = self.own, self.config, self.options
+        reader = reader_of(config, own.training, item_texts(own.training.catalogue.frame))
+        teaching, judging = self.lessons(reader, *parts), self.lessons(reader, judge)
+        start, cpu = time.perf_counter(), time.process_time()
+        learning, found = reader, []
+        if config.tuning.method == "frozen":  # the pairs that LoRA meets, others in each epoch
+            batches = epoch_batches(teaching, batch=config.batch, negatives=config.negatives, seed=own.training.seed)
+            met = range(options.epochs)
+            teaching = [lesson for epoch in met for parts in batches(epoch) for part, _ in parts for lesson in part]
+            learning = read_once(reader, [*teaching, *judging], config, own.training.threads)
+        fresh = copy.deepcopy(learning.net.state_dict()) if len(rates) > 1 else {}
+        for rate in rates:
+            learning.net.load_state_dict(fresh or learning.net.state_dict())
+            now = config.train.model_copy(update={"learning_rate": rate, "epochs": epochs})
+            told = config.model_copy(update={"train": now})
+            progress = tune(learning, teaching, judging if stopped else [], config=told, training=own.training)
+            minutes = (time.perf_counter() - start) / 60, (time.process_time() - cpu) / 60
+            with side_by_side(own.training.threads) as pool, lowered(learning.net, loop_of(now).precision):
+                auc = aucs(learning.judged(judging, pool), judging)
+            found.append(
+                {
+                    "auc": round(auc[self.task], 4),
+                    "auc over all pairs": round(auc["rating"], 4),
+                    "auc within a list": round(auc["choice"], 4),
+                    "part judged": ("teaching", "validation", "test")[judge],
+                    "rate": rate,
+                    "lessons": len(teaching),
+                    "pairs judged": sum(len(lesson.rows) for lesson in judging),
+                    "best epoch": progress.best_epoch,
+                    "epochs": progress.epoch,
+                    "minutes so far": round(minutes[0], 2),
+                    "cpu minutes so far": round(minutes[1], 2),
+                }
+            )
+            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+        return reader, found
 
 
 def aucs(said: list[np.ndarray], judged: list[Lesson]) -> dict[str, float]:
@@ -291,12 +315,15 @@ def main() -> None:
                 history_tokens=HISTORY,
                 batch=options.batch,
             )
-            reader, out[f"{task}, {method}"] = run(own, task, config, options)
+            reader, out[f"{task}, {method}"] = Method(own, task, config, options).run()
             print(json.dumps({f"{task}, {method}": out[f"{task}, {method}"]}), file=sys.stderr, flush=True)
     for task in options.tasks.split(","):
         if options.methods == "lora,frozen":
             found: Any = [out[f"{task}, {method}"] for method in ("lora", "frozen")]
             out[f"{task}, lead of lora"] = round(found[0]["auc"] - found[1]["auc"], 4)
+            if options.test:
+                chosen = [one["validation"]["auc"] for one in found]
+                out[f"{task}, lead of lora, validation"] = round(chosen[0] - chosen[1], 4)
     out["100 candidates"] = speed(own, reader, config)
     out["peak GB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
     out["goals"] = GOALS

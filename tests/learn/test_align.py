@@ -24,7 +24,7 @@ from tailwise.learn.align import TEMPERATURE, alignment_loss, with_alignment  # 
 from tailwise.learn.members import fit_sequence  # noqa: E402
 from tailwise.learn.semantics import Origin  # noqa: E402
 from tailwise.learn.sequence import train_sequence  # noqa: E402
-from tailwise.nets.sequence import SequenceNet  # noqa: E402
+from tailwise.nets.sequence import SequenceNet, fading  # noqa: E402
 from tailwise.nets.settings import LoopConfig, SequenceShape  # noqa: E402
 from tailwise.rank.sequence import SequenceConfig  # noqa: E402
 from tailwise.types import Floats  # noqa: E402
@@ -217,6 +217,23 @@ def test_it_goes_on_from_a_fit_and_from_another_domain() -> None:
     assert not np.array_equal(finished.table, scorer.table)
     assert with_it.table().isfinite().all()
     assert not torch.equal(with_it.table(), without.table())
+
+
+def test_what_an_older_model_of_another_domain_lacks_starts_afresh() -> None:
+    training = training_of(texts())
+    scorer = fit_sequence(CONFIG, training)
+    (trained,) = scorer.trained
+    older = {name: array for name, array in trained.weights.items() if "recency" not in name}
+    assert len(older) < len(trained.weights)
+    scorer.trained = (replace(trained, weights=older),)
+    origin = Origin(scorer, training.catalogue.vectors)
+    silent = Training(training.interactions.pick(np.zeros(len(training.interactions), bool)), training.catalogue, 0)
+
+    net, _ = train_sequence(CONFIG, replace(silent, memo={Origin: origin}))
+
+    for block in net.blocks:
+        assert torch.equal(block.recency, fading(*block.recency.shape))
+    np.testing.assert_array_equal(net.places.weight.detach().numpy(), older["places.weight"])
 
 
 def test_an_interrupted_training_is_picked_up_with_its_map(tmp_path: Path) -> None:

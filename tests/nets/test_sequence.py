@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[
 from hypothesis import given, settings  # noqa: E402  after the package that may be absent
 from hypothesis import strategies as st  # noqa: E402
 
-from tailwise.nets.sequence import SequenceNet, dropped  # noqa: E402
+from tailwise.nets.sequence import SequenceNet, dropped, fading  # noqa: E402
 from tailwise.nets.settings import SequenceShape  # noqa: E402
 
 SHAPE = SequenceShape(dim=16, layers=2, heads=4, max_length=12, feedforward=2, dropout=0.5)
@@ -125,3 +125,45 @@ def test_what_is_dropped_keeps_its_mean() -> None:
     assert sorted(set(kept.tolist())) == pytest.approx([0.0, 1 / (1 - round(0.3 * 2**16) / 2**16)])
     assert float((kept == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
     assert float(kept.mean()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_what_is_added_to_attention_tells_how_many_events_ago_and_hides_what_is_ahead() -> None:
+    shape = SequenceShape(dim=8, layers=1, heads=2, max_length=5)
+    (block,) = SequenceNet(shape, ITEMS).blocks
+    with torch.no_grad():
+        block.recency.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 10.0]]))
+
+    past = block.past(3, -1e9)
+
+    assert past.tolist() == [
+        [[1.0, -1e9, -1e9], [2.0, 1.0, -1e9], [3.0, 2.0, 1.0]],
+        [[6.0, -1e9, -1e9], [7.0, 6.0, -1e9], [8.0, 7.0, 6.0]],
+    ]
+
+
+def test_attention_starts_with_heads_that_fade_each_at_its_pace() -> None:
+    own = fading(4, 6)
+
+    assert own[:, 0].tolist() == [0.0] * 4  # the newest counts in full
+    assert (own.diff(dim=1) < 0).all()
+    assert (own[:, 1].diff() > 0).all()
+
+
+def test_how_many_events_ago_an_item_was_matters() -> None:
+    net = network()
+
+    with torch.no_grad():
+        net.places.weight.zero_()
+        one, other = read(net, [[4, 9, 2, 6]])[0, -1], read(net, [[9, 4, 2, 6]])[0, -1]
+
+    assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_the_pace_is_learned() -> None:
+    net = network()
+
+    read(net, [[4, 9, 2, 6], [1, 5, 9, 2]]).square().sum().backward()
+
+    for block in net.blocks:
+        assert (block.recency.grad[:, :4].abs() > 0).any(dim=1).all()
+        assert (block.recency.grad[:, 4:] == 0).all()  # nothing was as long ago

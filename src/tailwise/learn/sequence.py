@@ -103,7 +103,8 @@ def _begun(config: SequenceConfig, training: Training) -> SequenceNet:
         with torch.no_grad():
             found = StandIns.of(catalogue.vectors, np.arange(len(catalogue)), origin.vectors, same=False)
             net.ids.weight[torch.from_numpy(found.rows)] = torch.from_numpy(found.take(origin.table))
-        net.load_state_dict({**weights, ITEMS: net.ids.weight})
+        # What an older model does not have starts as in a fresh one.
+        net.load_state_dict({**net.state_dict(), **weights, ITEMS: net.ids.weight})
     return net
 
 

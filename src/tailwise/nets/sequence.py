@@ -19,6 +19,17 @@ GAPS = 32
 """Buckets of time between events."""
 
 
+def fading(heads: int, length: int) -> Tensor:
+    """
+    (A, T) where attention starts to tell events apart by how many events ago they were: each head fades at its pace.
+
+    The last head of many hardly fades. Source: Press et al., ICLR 2022, arXiv 2108.12409 (ALiBi), at a quarter of its
+    slopes; here they are where learning starts.
+    """
+    slopes = torch.exp2(-4.0 * torch.arange(1, heads + 1) / heads) / 4
+    return -slopes[:, None] * torch.arange(length)
+
+
 def dropped(x: Tensor, rate: float, noise: torch.Generator | None) -> Tensor:
     """Dropout, its rate in steps of 2⁻¹⁶, from a generator of its own: parts of a batch are worked on side by side."""
     if noise is None or not rate:
@@ -33,9 +44,11 @@ class Block(nn.Module):
     """
     Pre-norm causal self-attention and a feed-forward part, each added to what came in.
 
-    ``gated`` lets each part decide how much of it is added, and makes the feed-forward part a SwiGLU.
+    How much an event counts for by how many events ago it was is learned, one number a head and distance. ``gated``
+    lets each part decide how much of it is added, and makes the feed-forward part a SwiGLU.
 
-    Source: Vaswani et al., NeurIPS 2017 (plain); gated after LiGR, arXiv 2502.03417, and Shazeer, arXiv 2002.05202.
+    Source: Vaswani et al., NeurIPS 2017 (plain); distances after Raffel et al., JMLR 2020, arXiv 1910.10683; gated
+    after LiGR, arXiv 2502.03417, and Shazeer, arXiv 2002.05202.
     """
 
     def __init__(self, shape: SequenceShape) -> None:
@@ -47,6 +60,7 @@ class Block(nn.Module):
         self.query_key_value, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.widen, self.narrow = nn.Linear(dim, 2 * wide if self.gated else wide), nn.Linear(wide, dim)
         self.gates = nn.ModuleList(nn.Linear(dim, dim) for _ in range(2 * self.gated))
+        self.recency = nn.Parameter(fading(shape.heads, shape.max_length))
         self.rate = shape.dropout
 
     def forward(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
@@ -54,11 +68,17 @@ class Block(nn.Module):
         calm = self.before_attention(x)
         mixed = self.query_key_value(calm).view(b, t, 3, self.heads, d // self.heads)
         q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind()  # each (B, A, T, D / A)
-        # Histories start at the left, so that the causal mask alone keeps padding out: it lies in everyone's future.
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        # Histories start at the left, so that the mask of the future alone keeps padding out: it lies in everyone's.
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.past(t, -math.inf))
         x = x + dropped(self.gate(0, calm, self.out(attended.transpose(1, 2).reshape(b, t, d))), self.rate, noise)
         calm = self.before_feedforward(x)
         return x + dropped(self.gate(1, calm, self.narrow(self.inner(self.widen(calm)))), self.rate, noise)
+
+    def past(self, length: int, future: float) -> Tensor:
+        """(A, T, T) added to what each place makes of each: by how many events ago it was, and ``future`` ahead."""
+        ahead = self.recency.new_full((self.heads, length), future)
+        line = torch.cat([self.recency[:, :length].flip(1), ahead], dim=1)  # (A, 2 T), the place itself at T - 1
+        return line.unfold(1, length, 1)[:, :length].flip(1)
 
     def inner(self, wide: Tensor) -> Tensor:
         """The wide middle of the feed-forward part, bent."""

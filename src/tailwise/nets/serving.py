@@ -33,8 +33,6 @@ class LastPlace(nn.Module):
     def __init__(self, net: SequenceNet) -> None:
         super().__init__()
         self.net = net
-        longest = net.shape.max_length
-        self.future = nn.Buffer(torch.triu(torch.full((longest, longest), HIDDEN), diagonal=1))
         self.blocks = nn.ModuleList(_Served(block) for block in net.blocks if isinstance(block, Block))
 
     def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
@@ -45,8 +43,8 @@ class LastPlace(nn.Module):
             x = x + net.gaps(gaps[0])
         *before, last = self.blocks
         for block in before:
-            x = block(x, self.future[:length, :length])
-        return net.last_norm(last(x, None))
+            x = block(x)
+        return net.last_norm(last(x, last_alone=True))
 
 
 class LastPlaces(nn.Module):
@@ -68,11 +66,13 @@ class LastPlaces(nn.Module):
 
 
 class _Served(nn.Module):
-    """A block over one history: (T, D) to (T, D) under a mask (T, T), or without one to (1, D), the last place."""
+    """A block over one history: (T, D) to (T, D), or to (1, D), the last place alone."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block, self.width, self.heads = block, block.out.out_features, block.heads
+        self.longest = block.recency.shape[1]
+        self.past = nn.Buffer(block.past(self.longest, HIDDEN).detach().contiguous())  # (A, T, T)
         mixed = block.query_key_value
         own = zip(
             torch.split(mixed.weight.detach(), self.width), torch.split(mixed.bias.detach(), self.width), strict=True
@@ -82,12 +82,13 @@ class _Served(nn.Module):
             _Product(layer.weight.detach(), layer.bias.detach()) for layer in (block.out, block.widen, block.narrow)
         )
 
-    def forward(self, x: Tensor, future: Tensor | None) -> Tensor:
-        calm = self.block.before_attention(x)
-        x, asking = (x[-1:], calm[-1:]) if future is None else (x, calm)
+    def forward(self, x: Tensor, *, last_alone: bool = False) -> Tensor:
+        calm, length = self.block.before_attention(x), x.shape[0]
+        x, asking = (x[-1:], calm[-1:]) if last_alone else (x, calm)
+        past = self.past[:, -1:, self.longest - length :] if last_alone else self.past[:, :length, :length]
         q = self._apart(self.query(asking)) / math.sqrt(self.width // self.heads)
-        near = q @ self._apart(self.key(calm)).transpose(1, 2)  # (A, T, T)
-        attended = (near if future is None else near + future).softmax(-1) @ self._apart(self.value(calm))
+        near = q @ self._apart(self.key(calm)).transpose(1, 2) + past  # (A, T, T), or (A, 1, T)
+        attended = near.softmax(-1) @ self._apart(self.value(calm))
         x = x + self.block.gate(0, asking, self.out(attended.transpose(0, 1).reshape(-1, self.width)))
         calm = self.block.before_feedforward(x)
         return x + self.block.gate(1, calm, self.narrow(self.block.inner(self.widen(calm))))
