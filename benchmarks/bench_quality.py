@@ -52,7 +52,8 @@ def main() -> None:
         say(f"{name}, {protocol}: {task.about}")
         sections = run(task, options)
         folder = results.FOLDER if options.out is None else options.out / "results"
-        say(f"wrote {results.write(task, sections, command=command(), seeds=options.seeds, folder=folder)}")
+        path = results.write(task, sections, command=command(), seeds=options.seeds, folder=folder, keep=options.keep)
+        say(f"wrote {path}")
         failed |= not options.skip_ours and any(not text.startswith(PEER_NAMES) for text in sections["left_out"])
     publish(options.out)
     sys.exit(failed)
@@ -83,7 +84,7 @@ def run(task: Task, options: argparse.Namespace) -> dict[str, Any]:
     if not options.skip_peers:
         for peer in PEERS:
             seeds = seeds_of(peer, task, options)
-            if seeds and peer.name not in options.leave_out:
+            if seeds and peer.name not in (*options.leave_out, *options.keep):
                 own = attempt(peer.name, lambda peer=peer, seeds=seeds: peer_runs(task, peer, seeds, say), None)
                 found += [] if own is None else [show(own)]
     sections: dict[str, Any] = {}
@@ -164,6 +165,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--skip-peers", action="store_true")
     parser.add_argument("--leave-out", action="append", default=[], metavar="PEER", choices=[p.name for p in PEERS])
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PEER",
+        choices=[p.name for p in PEERS],
+        help="do not run it again: its figures of the last run on the same task stay in the table",
+    )
     parser.add_argument("--skip-ours", action="store_true", help="peers alone")
     parser.add_argument("--skip-ablation", action="store_true")
     parser.add_argument("--skip-studies", action="store_true", help="no re-ranking of given lists, no cold items")

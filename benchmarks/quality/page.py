@@ -29,7 +29,8 @@ is a paired permutation test of NDCG@10 over people, each with the mean over the
 *tail share*, of slots with an item outside the most popular fifth; *tail NDCG@10*, that of targets outside it.
 *Seconds* are CPU seconds, all threads, of one fit: they do not depend on what else the machine did. A peer's are with
 its settings known; ours include choosing them. A fit's wall time among the goals is that of these runs, beside whatever
-else ran; `benchmarks/bench_fit.py` times a fit alone.
+else ran; `benchmarks/bench_fit.py` times a fit alone. *An earlier run*: a peer that was not run again with this
+version of ours; its figures on the same task stay, without a *p*.
 
 Protocols: **last**, each person's last event is the target; **time**, one cut at 80 % of the events, and everything
 that a person did later is the target; **basket**, the same cut, and the target is all that a person took at the first
@@ -51,6 +52,7 @@ installed, or fails, is named and left out. `ARGS` takes options:
 | `--only NAME` | this data set alone; may come several times |
 | `--seeds 0 1 2` | the seeds |
 | `--skip-peers`, `--leave-out PEER` | no peers; not this one |
+| `--keep PEER` | do not run this one again: its figures of the last run on the same task stay |
 | `--skip-ours` | peers alone |
 | `--skip-ablation`, `--skip-studies` | no ablation; no re-ranking of given lists and no cold items |
 
@@ -253,9 +255,10 @@ def readme(path: Path, every: Sequence[dict[str, Any]]) -> bool:
 
 
 def named(one: dict[str, Any], content: dict[str, Any]) -> str:
-    """Its label, and its seed where others have more."""
+    """Its label, its seed where others have more, and whether it is of an earlier run."""
     fewer = one["name"] in FEWER and one["seeds"] != content["seeds"]
-    return label(one) + (f" (seed {one['seeds'][0]})" if fewer else "")
+    said = [f"seed {one['seeds'][0]}"] * fewer + ["an earlier run"] * ("earlier" in one)
+    return label(one) + (f" ({', '.join(said)})" if said else "")
 
 
 def label(one: dict[str, Any]) -> str:

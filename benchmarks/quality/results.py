@@ -118,9 +118,45 @@ def cold_of(found: Cold) -> dict[str, Any]:
     return {"items": found.items, "people": found.people, "rows": rows}
 
 
-def write(task: Task, sections: dict[str, Any], *, command: str, seeds: Sequence[int], folder: Path) -> Path:
-    """One file a task; what did not run is not in it."""
+def kept(path: Path, digest: str, names: Sequence[str], methods: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Methods with those of an earlier run beside them, which a change of ours does not touch; the best first.
+
+    Args:
+        path: What the earlier run wrote; other data, another split or no file have nothing to keep.
+        digest: Of the task.
+        names: Of the methods that are kept.
+        methods: Of this run. What is kept is compared with ours anew, but for *p*, which takes each person's figures.
+    """
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = {one["name"]: one for one in before.get("methods", ()) if before.get("digest") == digest}
+    there = {one["name"]: one for one in methods}
+    mine = there.get(NAME)
+    every = list(methods)
+    for name in names:
+        if name in known and name not in there:
+            one = {key: value for key, value in known[name].items() if key not in {"behind", "p"}}
+            one["earlier"] = before["machine"] if "earlier" not in one else one["earlier"]
+            if mine is not None:
+                one["behind"] = number(mine["mean"][MAIN] - one["mean"][MAIN])
+            every.append(one)
+    return sorted(every, key=lambda one: -one["mean"][MAIN])
+
+
+def write(
+    task: Task,
+    sections: dict[str, Any],
+    *,
+    command: str,
+    seeds: Sequence[int],
+    folder: Path,
+    keep: Sequence[str] = (),
+) -> Path:
+    """One file a task; what did not run is not in it, but for methods to ``keep`` from the file that was there."""
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{task.name}-{task.protocol}.json"
+    if keep:
+        sections = {**sections, "methods": kept(path, task.digest, keep, sections.get("methods", ()))}
     rare = (task.cases.targets >= 0) & task.catalogue.tail[task.cases.targets]
     content = {
         "data": task.name,
@@ -134,7 +170,6 @@ def write(task: Task, sections: dict[str, Any], *, command: str, seeds: Sequence
         "tailwise": version("tailwise"),
         **sections,
     }
-    path = folder / f"{task.name}-{task.protocol}.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
 

@@ -46,6 +46,16 @@ def test_a_page_has_a_table_a_picture_and_no_place_of_this_machine(tmp_path: Pat
     assert written[1].stat().st_size < 150_000
 
 
+def test_a_peer_of_an_earlier_run_is_named_so(tmp_path: Path) -> None:
+    ours, old = method("tailwise", "pipeline", 0.131), method("RecTools SASRec", "peer", 0.1, earlier="two cores")
+
+    page.write([content(seeds=[0, 1], methods=[{**ours, "seeds": [0, 1]}, {**old, "behind": 0.031}])], tmp_path)
+
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "| RecTools SASRec (seed 0, an earlier run) | 0.1000 ± 0.0020 |" in text
+    assert "| 0.0310 | – |" in text
+
+
 def test_strangers_have_a_column_of_their_own(tmp_path: Path) -> None:
     rows = [{"name": "ease", "kind": "source", "known": 0.25, "strangers": None}]
 
