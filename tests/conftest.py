@@ -1,5 +1,6 @@
 """A tiny fitted engine that many tests share: 36 people, 48 items of 4 groups, and every part of a pipeline."""
 
+import logging
 import socket
 import subprocess
 import time
@@ -24,6 +25,17 @@ from tailwise.state.memory import MemoryStore
 
 hypothesis_settings.register_profile("shared", deadline=None)  # how long an example takes says how busy the machine is
 hypothesis_settings.load_profile("shared")
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_where_they_went() -> Iterator[None]:
+    """Take away what a test made log to a stream that ends with it, which threads of later tests would write to."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in [handler for handler in root.handlers if handler not in before]:
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 def byte_tokenizer() -> Any:
