@@ -15,7 +15,7 @@ import pytest
 from tailwise.cli import main
 from tailwise.cli.tune import table
 from tailwise.config import PipelineConfig
-from tailwise.learn.tune import Found, Tried
+from tailwise.learn.search import Found, Tried
 
 CONFIG = """
 [encode]

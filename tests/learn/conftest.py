@@ -14,6 +14,8 @@ from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.data.synthetic import make_world
+from tailwise.learn.search import Search
+from tailwise.learn.space import space_of
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
 from tailwise.types import Floats, Request, Rows, Slate
@@ -159,3 +161,15 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         transformers.BertModel(config).save_pretrained(folder)
     transformers.PreTrainedTokenizerFast(tokenizer_object=raw, mask_token="[MASK]", **names).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def search(data: Dataset, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Search]:
+    """A search on the tiny world; by default of the pipeline ``QUICK`` of the test's module."""
+    settings = Settings(cache=tmp_path / "cache", threads=1)
+
+    def make(config: PipelineConfig = request.module.QUICK) -> Search:
+        space = space_of(config)
+        return Search(data, config, space, tmp_path / "out" / "best.sqlite", tmp_path / "best.toml", 0, settings)
+
+    return make

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 pytest.importorskip("implicit", reason="needs implicit: pip install 'tailwise[train]'")
 
-from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
+from tailwise.config import EncodeConfig, PipelineConfig, Step
 from tailwise.data.load import Dataset
 from tailwise.errors import ConfigError, UnavailableError
 from tailwise.learn import tune
 from tailwise.learn.fit import fit
-from tailwise.learn.space import space_of
-from tailwise.learn.tune import Found, Search, Tried, found, run, save_best, validation_value
+from tailwise.learn.search import Found, found
+from tailwise.learn.tune import run, save_best, validation_value
 
 QUICK = PipelineConfig(
     encode=EncodeConfig(model="hash", whiten_dim=8),
@@ -40,17 +37,6 @@ NET = QUICK.model_copy(
         "tune": {"sequence.shape.heads": [1, 2, 3], "sequence.train.learning_rate": [1e-3, 2e-3, 1e-2]},
     }
 )
-
-
-@pytest.fixture
-def search(data: Dataset, tmp_path: Path) -> Callable[[PipelineConfig], Search]:
-    settings = Settings(cache=tmp_path / "cache", threads=1)
-
-    def make(config: PipelineConfig = QUICK) -> Search:
-        space = space_of(config)
-        return Search(data, config, space, tmp_path / "out" / "best.sqlite", tmp_path / "best.toml", 0, settings)
-
-    return make
 
 
 def values(result: Found) -> list[tuple[int, float | None]]:
@@ -104,20 +90,6 @@ def test_the_same_search_run_again_goes_on(search: Any) -> None:
     assert len(found(parted).trials) == 4
     others = [trial.settings for trial in found(parted).trials]
     assert len({repr(each) for each in others}) > 2  # what was proposed before is not all that is proposed
-
-
-def test_another_search_in_the_same_file_has_trials_of_its_own(search: Any, data: Dataset) -> None:
-    one = search()
-    run(one, 1)
-
-    others = [
-        replace(one, seed=1),
-        replace(one, data=data.with_events(data.events.head(-5))),
-        search(QUICK.model_copy(update={"tune": {"ease.regularisation": [1.0, 2.0]}})),
-    ]
-
-    assert [len(found(other).trials) for other in (one, *others)] == [1, 0, 0, 0]
-    assert len({other.name for other in (one, *others)}) == 4
 
 
 def test_settings_that_were_tried_are_not_fitted_again(search: Any) -> None:
@@ -274,36 +246,3 @@ def test_a_place_that_cannot_be_written_to_is_named(search: Any, tmp_path: Path)
 
     with pytest.raises(UnavailableError, match=rf"^{own.out} cannot be written: "):
         save_best(own, {})
-
-
-def test_a_file_that_is_no_database_is_named(search: Any) -> None:
-    own = search()
-    own.storage.parent.mkdir()
-    own.storage.write_text("no database, but long enough to look like one " * 100)
-
-    with pytest.raises(UnavailableError, match=rf"^{own.storage} cannot hold the trials: "):
-        own.study()
-
-
-def test_trials_of_several_processes_do_not_propose_the_same(search: Any) -> None:
-    own = search()
-    proposals = []
-
-    for worker in (0, 1, 2):
-        trial = own.study(worker).ask()
-        proposals.append({name: dial.turn(trial, name) for name, dial in own.space.items()}["ease.regularisation"])
-
-    assert len(set(proposals)) == 3
-    assert all(math.isfinite(each) for each in proposals)
-
-
-def test_a_trial_is_told_with_its_settings_and_time(search: Any) -> None:
-    own = search()
-    run(own, 1)
-
-    (trial,) = found(own).trials
-
-    assert isinstance(trial, Tried)
-    assert trial.seconds > 0
-    assert trial.why == ""
-    assert optuna.logging.get_verbosity() == optuna.logging.ERROR

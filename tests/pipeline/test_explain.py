@@ -203,5 +203,8 @@ def test_who_is_asked_is_asked_once_for_the_list_and_never_for_histories_that_no
     fast = {one.item_id: one.without for one in whole.items}  # the stage sleeps there
     assert asks.asked == 1
     assert found.rankings > 0
-    assert {one.item_id: one.without for one in found.items} == fast  # also where what it said counts in the list
+    told = {one.item_id: one.without for one in found.items}  # also where what it said counts in the list
+    both = fast.keys() & told.keys()  # what it said may bring another item in at the end of the list
+    assert len(both) >= len(fast) - 1
+    assert {item_id: told[item_id] for item_id in both} == {item_id: fast[item_id] for item_id in both}
     assert ([one.item_id for one in found.items] == list(fast)) == late

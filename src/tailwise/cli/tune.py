@@ -18,7 +18,7 @@ from tailwise.errors import ConfigError, TailwiseError, UnavailableError, UsageE
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-    from tailwise.learn.tune import Found, Search, Tried
+    from tailwise.learn.search import Found, Search, Tried
 
 LOOK_SECONDS = 0.5
 """Between two looks at how far the other processes are."""
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 30.0
 
 def tune_pipeline(options: argparse.Namespace) -> int:
     """Search, print the trials and what mattered; interrupted, the best so far is there."""
-    from tailwise.learn.tune import found
+    from tailwise.learn.search import found
 
     for name in ("trials", "jobs"):
         if getattr(options, name) < 1:
@@ -84,8 +84,8 @@ def _cell(trial: Tried, name: str) -> str:
 def _search(options: argparse.Namespace) -> Search:
     from tailwise.config import PipelineConfig, Settings
     from tailwise.data.load import load
+    from tailwise.learn.search import Search
     from tailwise.learn.space import space_of
-    from tailwise.learn.tune import Search
 
     config = PipelineConfig() if options.config is None else PipelineConfig.read(options.config)
     stem = "pipeline" if options.config is None else options.config.stem

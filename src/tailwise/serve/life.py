@@ -230,7 +230,8 @@ class Life:
         if canary is not None and canary.served.identity == identity and share > 0:
             canary.share = share
             return
-        self._end_canary()
+        if canary is not None:
+            self._leaving.changed(*self._models.end_canary())
         if canary is not None and share == 0:
             self._monitor.changed("canary_off")
             log.info("the canary was ended", extra={"version": canary.served.version, "why": trial.why})
@@ -256,8 +257,7 @@ class Life:
 
     async def _open(self, folder: Path, identity: str | None) -> Served:
         """A further model; whatever is held beside the main one makes room before."""
-        self._end_canary()
-        self._leaving.changed()
+        self._leaving.changed(*self._models.end_canary())
         if self.shadow is not None:
             await run_in_threadpool(self.shadow.stop)
         engine = self._models.main.engine
@@ -274,11 +274,6 @@ class Life:
                 raise
             raise RequestError(f"{folder.name} cannot be opened: {type(error).__name__}: {error}") from error
 
-    def _end_canary(self) -> None:
-        canary, self._models.canary = self._models.canary, None
-        if canary is not None:
-            self._leaving.changed(canary.served.engine)
-
     def _swap(self, served: Served, what: str) -> None:
         before, self._models.main = self._models.main, served
         self._leaving.changed(before.engine)
@@ -290,7 +285,7 @@ class Life:
         why = canary.verdict()
         if why is None or self._models.canary is not canary:
             return
-        self._end_canary()
+        self._leaving.changed(*self._models.end_canary())
         self._monitor.changed("canary_off")
         log.warning("the canary was switched off: %s", why, extra={"version": canary.served.version})
         self._fallen = trial = Trial(canary.served.identity, 0.0, why)  # it counts before it is written

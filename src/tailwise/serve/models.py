@@ -67,6 +67,11 @@ class Models:
         if canary is not None:
             canary.took(ms, faulty=faulty, on_trial=served is canary.served)
 
+    def end_canary(self) -> tuple[Engine, ...]:
+        """From now on the main model answers everybody; the canary's engine, where there was one."""
+        canary, self.canary = self.canary, None
+        return () if canary is None else (canary.served.engine,)
+
     def forget(self, user_id: str) -> int:
         """Remove a person from the caches of every model's steps but the main one's; the entries that went."""
         canary = self.canary
