@@ -25,6 +25,7 @@ from tailwise.rerank.diversity import MMR
 from tailwise.rerank.exposure import Exposure
 from tailwise.serve.app import create_app
 from tailwise.serve.running import QUIET
+from tailwise.serve.service import Service
 from tailwise.state.memory import MemoryStore
 from tailwise.state.sqlite import SqliteStore
 from tailwise.state.store import StateStore
@@ -229,5 +230,7 @@ def served(engine: Engine, tmp_path: Path) -> Iterator[str]:
 def site() -> Iterator[tuple[str, Engine]]:
     """One server for the tests of a module, and its engine; each test takes people of its own."""
     engine = cinema()
-    with running(create_app(engine)) as address:
+    # However busy the machine is: what is shown is compared with what the engine says when nobody is in a hurry.
+    patient = Service(model=Path(), watch_s=0, shed_after_ms=60_000.0, refuse_after_ms=60_000.0)
+    with running(create_app(engine, patient)) as address:
         yield address, engine
