@@ -30,7 +30,7 @@ is a paired permutation test of NDCG@10 over people, each with the mean over the
 *Seconds* are CPU seconds, all threads, of one fit: they do not depend on what else the machine did. A peer's are with
 its settings known; ours include choosing them. A fit's wall time among the goals is that of these runs, beside whatever
 else ran; `benchmarks/bench_fit.py` times a fit alone. *An earlier run*: a peer that was not run again with this
-version of ours; its figures on the same task stay, without a *p*.
+version of ours; its figures on the same task stay, its seconds are of that run's machine, and there is no *p*.
 
 Protocols: **last**, each person's last event is the target; **time**, one cut at 80 % of the events, and everything
 that a person did later is the target; **basket**, the same cut, and the target is all that a person took at the first

@@ -136,7 +136,7 @@ def kept(path: Path, digest: str, names: Sequence[str], methods: Sequence[dict[s
     for name in names:
         if name in known and name not in there:
             one = {key: value for key, value in known[name].items() if key not in {"behind", "p"}}
-            one["earlier"] = before["machine"] if "earlier" not in one else one["earlier"]
+            one.setdefault("earlier", before["machine"])
             if mine is not None:
                 one["behind"] = number(mine["mean"][MAIN] - one["mean"][MAIN])
             every.append(one)
@@ -156,7 +156,10 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{task.name}-{task.protocol}.json"
     if keep:
-        sections = {**sections, "methods": kept(path, task.digest, keep, sections.get("methods", ()))}
+        every = kept(path, task.digest, keep, sections.get("methods", ()))
+        lacking = set(keep) - {one["name"] for one in every}
+        said = [f"{name}: no earlier run on this task that could be kept" for name in sorted(lacking)]
+        sections = {**sections, "methods": every, "left_out": [*sections.get("left_out", ()), *said]}
     rare = (task.cases.targets >= 0) & task.catalogue.tail[task.cases.targets]
     content = {
         "data": task.name,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from quality.measure import MAIN, Result, Run
-from quality.results import kept, pasts_of
+from quality.results import kept, pasts_of, write
 from quality.tasks import task_of
 
 from tailwise.data.load import Dataset
@@ -60,3 +60,13 @@ def test_nothing_is_kept_of_another_task(tmp_path: Path) -> None:
     path.write_text(json.dumps({"digest": "other", "machine": "one core", "methods": [entry("ALS", 0.05)]}))
 
     assert without == kept(path, "d", ["ALS"], now) == now
+
+
+def test_a_peer_of_which_there_is_nothing_to_keep_is_said(shop: Dataset, tmp_path: Path) -> None:
+    task = task_of("shop", shop, "last", tmp_path)
+    sections = {"methods": [entry("tailwise", 0.14)], "left_out": ["BPR: it failed"]}
+
+    path = write(task, sections, command="make", seeds=[0], folder=tmp_path / "results", keep=["SASRec"])
+
+    said = json.loads(path.read_text())["left_out"]
+    assert said == ["BPR: it failed", "SASRec: no earlier run on this task that could be kept"]

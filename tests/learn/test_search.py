@@ -70,3 +70,15 @@ def test_a_trial_is_told_with_its_settings_and_time(search: Any) -> None:
     assert trial.seconds > 0
     assert trial.why == ""
     assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+
+
+@pytest.mark.filterwarnings("ignore:Some regimes for parameter")  # a dozen trials are few
+def test_what_mattered_names_a_setting_whose_value_was_none_of_those_searched(search: Any) -> None:
+    space = {"ease.regularisation": {"low": 1.0, "high": 100.0}, "popular.half_life_days": {"low": 1.0, "high": 30.0}}
+    own = search(QUICK.model_copy(update={"tune": space}))
+
+    run(own, 12)
+
+    result = found(own)
+    assert result.trials[0].settings == {}  # it has 200 and 90
+    assert result.mattered.keys() == space.keys()

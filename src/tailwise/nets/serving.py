@@ -33,7 +33,8 @@ class LastPlace(nn.Module):
     def __init__(self, net: SequenceNet) -> None:
         super().__init__()
         self.net = net
-        self.blocks = nn.ModuleList(_Served(block) for block in net.blocks if isinstance(block, Block))
+        blocks = [block for block in net.blocks if isinstance(block, Block)]
+        self.blocks = nn.ModuleList(_Served(block, last_alone=block is blocks[-1]) for block in blocks)
 
     def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
         """(1, T, D) item vectors, and (1, T) buckets of time where the network reads them, to (1, D)."""
@@ -41,10 +42,9 @@ class LastPlace(nn.Module):
         x = vectors[0] * math.sqrt(net.shape.dim) + net.places.weight[:length]  # (T, D)
         if net.gaps is not None and gaps is not None:
             x = x + net.gaps(gaps[0])
-        *before, last = self.blocks
-        for block in before:
+        for block in self.blocks:
             x = block(x)
-        return net.last_norm(last(x, last_alone=True))
+        return net.last_norm(x)
 
 
 class LastPlaces(nn.Module):
@@ -68,11 +68,13 @@ class LastPlaces(nn.Module):
 class _Served(nn.Module):
     """A block over one history: (T, D) to (T, D), or to (1, D), the last place alone."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, *, last_alone: bool) -> None:
         super().__init__()
+        self.last_alone = last_alone
         self.block, self.width, self.heads = block, block.out.out_features, block.heads
         self.longest = block.recency.shape[1]
-        self.past = nn.Buffer(block.past(self.longest, HIDDEN).detach().contiguous())  # (A, T, T)
+        past = block.past(self.longest, HIDDEN).detach()  # (A, T, T)
+        self.past = nn.Buffer((past[:, -1:] if last_alone else past).clone())
         mixed = block.query_key_value
         own = zip(
             torch.split(mixed.weight.detach(), self.width), torch.split(mixed.bias.detach(), self.width), strict=True
@@ -82,10 +84,10 @@ class _Served(nn.Module):
             _Product(layer.weight.detach(), layer.bias.detach()) for layer in (block.out, block.widen, block.narrow)
         )
 
-    def forward(self, x: Tensor, *, last_alone: bool = False) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         calm, length = self.block.before_attention(x), x.shape[0]
-        x, asking = (x[-1:], calm[-1:]) if last_alone else (x, calm)
-        past = self.past[:, -1:, self.longest - length :] if last_alone else self.past[:, :length, :length]
+        x, asking = (x[-1:], calm[-1:]) if self.last_alone else (x, calm)
+        past = self.past[:, :, self.longest - length :] if self.last_alone else self.past[:, :length, :length]
         q = self._apart(self.query(asking)) / math.sqrt(self.width // self.heads)
         near = q @ self._apart(self.key(calm)).transpose(1, 2) + past  # (A, T, T), or (A, 1, T)
         attended = near.softmax(-1) @ self._apart(self.value(calm))
