@@ -6,7 +6,8 @@ genres):
 
 * ``rating``: of what was shown, which was rated 4 or 5 and which less; a history is what was rated 4 or 5 before.
 * ``choice``: what was rated 4 or 5 next, against items drawn evenly from those that the person has not rated by then,
-  20 where it judges; where it teaches, 4 of them, others in each epoch, and everything that was liked has its turn;
+  20 where it judges; where it teaches, everything liked of eight ratings stands behind one history with 16 of them,
+  others in each epoch;
 * ``taste``: the same against items drawn as often as they are rated, as among what a retriever finds: how popular an
   item is tells nothing, so that what remains is whether it suits the history.
 
@@ -18,7 +19,7 @@ drawn from everything before the test part, the validation part with it.
 ``auc`` is over all pairs for ``rating``, and within a list for the others, whose scores can be compared there alone.
 Then the time of 100 candidates, int8.
 
-    python benchmarks/bench_cross_encoder.py [--lessons 24000] [--seed 0] [--tasks rating,choice,taste] [--test]
+    python benchmarks/bench_cross_encoder.py [--lessons 9500] [--seed 0] [--tasks rating,choice,taste] [--test]
 
 Without ``--test`` it reports on the validation part, which is where settings are chosen. Prints JSON.
 """
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import platform
 import resource
@@ -46,7 +48,7 @@ from torch import Tensor, nn
 from tailwise.data.batch import token_batches
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions, Training
-from tailwise.encode.pairs import logits
+from tailwise.encode.pairs import Row, logits
 from tailwise.encode.text import item_texts
 from tailwise.learn.loop import side_by_side
 from tailwise.learn.optimise import lowered
@@ -54,7 +56,7 @@ from tailwise.learn.pairs import BUDGET, Lesson, Reader, epoch_batches, list_auc
 from tailwise.learn.peft import loop_of, reader_of, tune
 from tailwise.learn.peft_export import exported_reader
 from tailwise.nets.adapting import width_of
-from tailwise.nets.language import TextReader
+from tailwise.nets.candidates import CandidateReader
 from tailwise.nets.sequence import dropped
 from tailwise.nets.session import open_session
 from tailwise.nets.settings_language import TextLoop, Tuning
@@ -64,8 +66,8 @@ from tailwise.types import Event, History, Request, Rows, Slate
 
 GOALS = {"minutes": 15.0, "lead": 0.05, "ms": 400.0}
 SHOWN, OTHERS, LIKED = 8, 20, 4.0
-NEGATIVES, HISTORY = 4, 16
-"""Others that what teaches is compared with, and tokens of a history: more lessons for the same time."""
+NEGATIVES, TAUGHT, HISTORY = 16, 48, 32
+"""Others that what teaches is compared with, of how many, and tokens of a history."""
 TIMES = {"lora": 5.0, "frozen": 1.0}  # the rate, for the head
 TESTED = {"rating": 1300, "choice": 800, "taste": 800}
 """Histories of the validation part, and of the test part."""
@@ -117,11 +119,12 @@ def lessons(own: World, reader: Reader, task: str, parts: tuple[int, ...], most:
             new = own.rows[shown[own.liked[shown]]]
             if not len(new):
                 continue
-            for target in new if teaches else [rng.choice(new)]:
-                free = popular.copy() if task == "taste" else np.ones(len(own.training.catalogue))
-                free[own.rows[before]] = free[new if teaches else target] = 0.0
-                others = rng.choice(len(free), OTHERS, replace=False, p=free / free.sum())
-                made.append((liked, np.append(target, others), np.arange(OTHERS + 1) == 0))
+            taken = new if teaches else rng.choice(new, 1)
+            free = popular.copy() if task == "taste" else np.ones(len(own.training.catalogue))
+            free[own.rows[before]] = free[taken] = 0.0
+            count = TAUGHT if teaches else OTHERS
+            others = rng.choice(len(free), count, replace=False, p=free / free.sum())
+            made.append((liked, np.append(taken, others), np.arange(len(taken) + count) < len(taken)))
     chosen = rng.permutation(len(made))[:most]
     return [
         Lesson(reader.frame.past(reader.titles, made[c][0]), made[c][1], made[c][2].astype(np.float32)) for c in chosen
@@ -135,35 +138,46 @@ class Head(nn.Module):
         super().__init__()
         self.vectors, self.head, self.dropout = vectors, head, dropout
 
-    def forward(self, places: Tensor, mask: Tensor, noise: torch.Generator | None = None) -> Tensor:  # noqa: ARG002  as a reader is called
-        return self.head(dropped(self.vectors[places[:, 0]], self.dropout, noise))
+    def forward(self, places: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        return self.head(dropped(self.vectors[places], self.dropout, noise))[:, 0]
 
 
 @dataclass(frozen=True)
 class Once(Reader):
-    """A reader that has read every pair already, so that an epoch costs next to nothing."""
+    """A reader that has read every row already, so that an epoch costs next to nothing."""
 
     places: dict[bytes, int]
 
-    def inputs(self, pairs: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-        places = torch.tensor([[self.places[pair.tobytes()]] for pair in pairs])
-        return places, torch.ones_like(places)
+    def read(self, rows: Sequence[Row], noise: torch.Generator | None = None) -> Tensor:
+        return self.net(torch.tensor([self.places[pair] for row in rows for pair in pairs_of(row)]), noise)
+
+
+def pairs_of(row: Row) -> list[bytes]:
+    """The history with each of the items, which is all that an item's vector depends on."""
+    ids, part = row
+    past, *items = np.split(ids, np.flatnonzero(np.diff(part)) + 1)
+    return [past.tobytes() + item.tobytes() for item in items]
 
 
 def read_once(reader: Reader, judged: list[Lesson], config: CrossEncoderConfig, threads: int) -> Once:
-    """What a frozen encoder makes of every pair; the head is fresh."""
-    found = {pair.tobytes(): pair for pair in reader.pairs(judged)}
-    pairs, bare = list(found.values()), TextReader(reader.net.model, reader.net.reading)
-    vectors = torch.zeros(len(pairs), width_of(reader.net.model))
+    """What a frozen encoder makes of every row; the head is fresh."""
+    found = {ids.tobytes(): (ids, part) for ids, part in reader.rows(judged)}
+    rows = list(found.values())
+    ends = np.cumsum([part[-1] for _, part in rows])
+    bare = CandidateReader(reader.net.model, reader.net.reading, None, together=reader.net.together)
+    plain = dataclasses.replace(reader, net=bare)
+    vectors = torch.zeros(int(ends[-1]), width_of(reader.net.model))
 
     def some(places: list[int]) -> None:
+        own = np.concatenate([np.arange(ends[place] - rows[place][1][-1], ends[place]) for place in places])
         with torch.no_grad():
-            vectors[places] = bare(*reader.inputs([pairs[place] for place in places])).float()
+            vectors[own] = plain.read([rows[place] for place in places]).float()
 
     with side_by_side(threads) as pool, lowered(bare, loop_of(config.train).precision):
-        list(pool.map(some, token_batches([len(pair) for pair in pairs], budget=BUDGET)))
+        list(pool.map(some, token_batches([len(ids) for ids, _ in rows], budget=BUDGET)))
     net: Any = Head(vectors, copy.deepcopy(reader.net.head), config.dropout)
-    return Once(net, reader.frame, reader.items, reader.titles, reader.pad_id, {key: n for n, key in enumerate(found)})
+    places = {pair: place for place, pair in enumerate(pair for row in rows for pair in pairs_of(row))}
+    return Once(net, reader.frame, reader.items, reader.titles, reader.pad_id, places)
 
 
 @dataclass(frozen=True)
@@ -258,15 +272,15 @@ def speed(own: World, reader: Reader, config: CrossEncoderConfig) -> dict[str, f
         stage(request, slate)
         walls.append((time.perf_counter() - start) * 1000)
         cpus.append((time.process_time() - cpu) * 1000)
-    pairs = [reader.frame.pair(reader.frame.past(reader.titles, past), reader.items.of(int(row))) for row in rows]
-    exact = logits(open_session(exported_reader(reader.net, config.model, int8=False), "fp32"), pairs)
-    rough = logits(open_session(onnx, "int8"), pairs)
+    read = reader.frame.rows(reader.frame.past(reader.titles, past), [reader.items.of(int(row)) for row in rows])
+    exact = logits(open_session(exported_reader(reader.net, config.model, int8=False), "fp32"), read)
+    rough = logits(open_session(onnx, "int8"), read)
     return {
         "ms, median wall": round(float(np.median(walls[2:])), 1),
         "ms, best wall": round(min(walls), 1),
         "ms, median cpu": round(float(np.median(cpus[2:])), 1),
         "threads": config.threads,
-        "tokens a pair": round(float(np.mean([len(pair) for pair in pairs])), 1),
+        "tokens a candidate": round(sum(len(ids) for ids, _ in read) / len(rows), 1),
         "correlation of int8 with float": round(float(np.corrcoef(exact, rough)[0, 1]), 4),
     }
 
@@ -278,13 +292,13 @@ def say(what: str, done: int, total: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lessons", type=int, default=24_000, help="histories that teach")
+    parser.add_argument("--lessons", type=int, default=9_500, help="histories that teach")
     parser.add_argument("--epochs", type=int, default=EPOCHS["lora"], help="of LoRA; a head alone has at most 8")
     parser.add_argument("--minutes", type=float, default=GOALS["minutes"], help="of the clock, for each training")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--targets", default="query,value", help="linear parts that learn; '' takes all")
     parser.add_argument("--rate", type=float, help="left out: the best of several for the head alone")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tasks", default="rating,choice,taste")
@@ -310,7 +324,7 @@ def main() -> None:
                     minutes=options.minutes,
                     head_rate=TIMES[method],
                 ),
-                loss="bce" if task == "rating" else "listwise",
+                loss="bce" if task == "rating" else "pairwise",
                 negatives=NEGATIVES,
                 history_tokens=HISTORY,
                 batch=options.batch,

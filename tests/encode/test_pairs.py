@@ -1,4 +1,4 @@
-"""Histories and items as tokens, and logits of pairs, by a graph whose answer is known."""
+"""Histories and items as tokens, and logits of rows, by a graph whose answer is known."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailwise.encode.pairs import TITLE_TOKENS, Frame, Words, logits
+from tailwise.encode.pairs import ROOM, TITLE_TOKENS, Frame, Words, logits
 
 FRAME = Frame(start=(1,), comma=(9,), middle=(2,), end=(3,), history=6, item=2)
 TITLES = Words.join([[11, 12], [], [21], [31, 32, 33], list(range(40, 40 + TITLE_TOKENS + 5))])
 
 
 class Sums:
-    """Stands for onnxruntime: a logit is the sum of the tokens over how many there are."""
+    """Stands for onnxruntime: a logit is the mean of the item's tokens."""
 
     def run(self, names: None, inputs: dict[str, Any]) -> list[Any]:
         assert names is None
-        assert inputs["attention_mask"].shape == inputs["input_ids"].shape == (1, inputs["input_ids"].shape[1])
-        return [inputs["input_ids"].mean(1, keepdims=True).astype(np.float32)]
+        (ids,), (part,) = inputs["input_ids"], inputs["part"]
+        return [np.array([[ids[part == own].mean() for own in inputs["which"]]], np.float32)]
 
 
 def test_a_history_is_its_newest_titles_newest_first_as_many_as_fit_whole() -> None:
@@ -52,8 +52,33 @@ def test_a_history_never_takes_more_room_than_it_has(liked: list[int], room: int
     assert bool(len(past)) == bool({*liked} - {1})
 
 
-def test_a_pair_stands_between_the_marks_and_its_item_is_cut() -> None:
-    assert FRAME.pair(np.array([7, 8]), np.array([31, 32, 33])).tolist() == [1, 7, 8, 2, 31, 32, 3]
+def test_items_stand_behind_one_history_each_with_its_end_and_cut() -> None:
+    ((ids, part),) = FRAME.rows(np.array([7, 8]), [np.array([31, 32, 33]), np.array([41])])
+
+    assert ids.tolist() == [1, 7, 8, 2, 31, 32, 3, 41, 3]
+    assert part.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_a_model_that_reads_one_item_gets_rows_of_one() -> None:
+    rows = FRAME.model_copy(update={"together": False}).rows(np.array([7]), [np.array([31]), np.array([41])])
+
+    assert [ids.tolist() for ids, _ in rows] == [[1, 7, 2, 31, 3], [1, 7, 2, 41, 3]]
+    assert [part.tolist() for _, part in rows] == [[0, 0, 0, 1, 1]] * 2
+
+
+@given(st.integers(0, 300), st.integers(1, 40), st.integers(1, 200), st.integers(1, 4))
+def test_rows_have_room_and_leave_no_item_out(count: int, length: int, history: int, least: int) -> None:
+    frame = FRAME.model_copy(update={"item": 40, "history": 200})
+    items = [np.full(length, 100 + place) for place in range(count)]
+
+    rows = frame.rows(np.full(history, 7), items, least)
+
+    assert [int(own) for ids, part in rows for own in ids[np.flatnonzero(np.diff(part)) + 1]] == list(
+        range(100, 100 + count)
+    )
+    assert len(rows) >= min(count, least)
+    assert all(len(ids) <= max(ROOM + length + 1, history + 2 + length + 1) for ids, _ in rows)
+    assert all(part.tolist() == sorted(part) for _, part in rows)
 
 
 def test_words_are_found_by_row_and_row_minus_one_has_none() -> None:
@@ -69,15 +94,21 @@ def test_no_texts_at_all_are_no_words() -> None:
 
 
 @pytest.mark.parametrize("threads", [None, 1, 3])
-def test_logits_come_in_the_order_of_the_pairs_whatever_the_threads(threads: int | None) -> None:
-    pairs = [np.array(own) for own in ([4, 6], [1], [9, 9, 9], [2, 2])]
+def test_logits_come_in_the_order_of_the_items_whatever_the_threads(threads: int | None) -> None:
+    frame = FRAME.model_copy(update={"end": ()})
+    rows = [
+        *frame.rows(np.array([7]), [np.array([4, 6]), np.array([1])]),
+        *frame.rows(np.array([7, 7, 7]), [np.array([9, 9])]),
+        *frame.rows(np.array([], np.int64), [np.array([2]), np.array([3]), np.array([8])]),
+    ]
     pool = None if threads is None else ThreadPoolExecutor(threads)
 
-    said = logits(Sums(), pairs, pool)
+    said = logits(Sums(), rows, pool)
 
-    assert said.tolist() == [5.0, 1.0, 9.0, 2.0]
+    assert said.tolist() == [5.0, 1.0, 9.0, 2.0, 3.0, 8.0]
     assert said.dtype == np.float32
 
 
-def test_no_pairs_have_no_logits() -> None:
+def test_no_items_have_no_logits() -> None:
+    assert FRAME.rows(np.array([7]), []) == []
     assert logits(Sums(), []).tolist() == []

@@ -41,10 +41,6 @@ def test_what_was_skipped_is_not_there() -> None:
     assert found.place_of.tolist() == [-1, 0, 1, -1]
 
 
-def test_gaps_are_within_a_person_and_over_what_was_skipped() -> None:
-    assert events().gaps.tolist() == [0, 6, 0, 0]  # 64 s is the sixth doubling; a second is none
-
-
 def test_chances_follow_popularity_and_never_reach_what_nobody_touched() -> None:
     by_popularity, alike = (np.exp(events().log_chance(power)) for power in (1.0, 0.0))
 

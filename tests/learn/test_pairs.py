@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tailwise.encode.pairs import TITLE_TOKENS, Frame, Words
+from tailwise.learn import pairs
 from tailwise.learn.pairs import (
     Lesson,
     Reader,
@@ -34,19 +35,20 @@ FRAME = Frame(start=(2,), comma=(9,), middle=(3,), end=(3,), history=8, item=4)
 ITEMS = Words.join([[10], [20, 20], [], [30]])
 
 
-class Third(nn.Module):
-    """Stands for a network: a pair's logit is its token after the history, the item's first, over ten."""
+class First(nn.Module):
+    """Stands for a network: an item's logit is its first token over ten."""
 
-    def forward(self, ids: Any, mask: Any, noise: Any = None) -> Any:
-        return ids[torch.arange(len(ids)), mask.sum(1) - 2][:, None] / 10.0
+    def forward(self, ids: Any, part: Any, which: Any, noise: Any = None) -> Any:
+        first = (part.unsqueeze(1) == which[:, None]).int().argmax(2)  # (B, S)
+        return ids.gather(1, first) / 10.0
 
 
 def lesson(rows: list[int], labels: list[float], past: tuple[int, ...] = (7,)) -> Lesson:
     return Lesson(np.array(past), np.array(rows), np.array(labels, np.float32))
 
 
-def reader() -> Reader:
-    return Reader(Third(), FRAME, ITEMS, ITEMS, 0)  # type: ignore[arg-type]
+def reader(*, together: bool = True) -> Reader:
+    return Reader(First(), FRAME.model_copy(update={"together": together}), ITEMS, ITEMS, 0)  # type: ignore[arg-type]
 
 
 def cost(kind: str, lessons: list[Lesson], of: int | None = None) -> float:
@@ -176,11 +178,19 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order(pairs: list[tup
     assert list_auc([scores], [own]) == pytest.approx(sum(wins) / len(wins) if wins else 0.5)
 
 
-def test_a_lesson_is_judged_as_it_is_alone() -> None:
+@pytest.mark.parametrize("together", [True, False])
+def test_a_lesson_is_judged_as_it_is_alone(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "BUDGET", 12)  # some batches
     lessons = [lesson([0, 1, 3], [0, 1, 0]), lesson([3], [1], (7, 7, 7)), lesson([1, 0], [0, 1])]
+    own = reader(together=together)
 
     with ThreadPoolExecutor(2) as pool:
-        said = reader().judged(lessons, pool)
+        assert [said.tolist() for said in own.judged(lessons, pool)] == [[1.0, 2.0, 3.0], [3.0], [2.0, 1.0]]
+        assert own.judged(lessons[1:2], pool)[0].tolist() == [3.0]
 
-        assert [own.tolist() for own in said] == [[1.0, 2.0, 3.0], [3.0], [2.0, 1.0]]
-        assert reader().judged(lessons[1:2], pool)[0].tolist() == [3.0]
+
+def test_what_shares_a_history_is_read_in_one_row() -> None:
+    lessons = [lesson([0, 1, 3], [0, 1, 0]), lesson([3], [1], (7, 7, 7))]
+
+    assert [part.tolist() for _, part in reader().rows(lessons)] == [[0, 0, 0, 1, 1, 2, 2, 2, 3, 3], [0] * 5 + [1, 1]]
+    assert len(reader(together=False).rows(lessons)) == 4

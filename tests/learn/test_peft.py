@@ -106,12 +106,12 @@ def test_what_was_learned_and_saved_with_the_head_says_what_the_export_says(
     reader = reader_of(stage.config, world, titles())
     load_learned(reader.net, load(stage.reading.learned))
 
-    pairs = [
-        reader.frame.pair(reader.frame.past(reader.titles, np.array([1, 3])), reader.items.of(row))
-        for row in range(ITEMS)
-    ]
+    rows = reader.frame.rows(
+        reader.frame.past(reader.titles, np.array([1, 3])), [reader.items.of(row) for row in range(ITEMS)]
+    )
     with torch.no_grad():
-        own = reader.net.eval()(*reader.inputs(pairs))[:, 0].numpy()
+        reader.net.eval()
+        own = reader.read(rows).numpy()
     assert own == pytest.approx(stage.opinion(Request("r", history=past(1, 3)), np.arange(ITEMS)), abs=1e-4)
 
 
@@ -127,6 +127,18 @@ def test_the_same_seed_gives_the_same_weights_bitwise_whatever_the_threads(
     assert other.reading is not None
     assert one.reading.learned == other.reading.learned
     assert one.reading.onnx == other.reading.onnx
+
+
+@pytest.mark.parametrize(("method", "together"), [("lora", True), ("prompt", False), ("prefix", False)])
+def test_methods_that_put_places_before_a_text_read_one_item_a_row(
+    world: Training, tiny_backbone: Path, method: str, together: bool
+) -> None:
+    short = TextLoop(epochs=1, warm_up_steps=2, precision="float32")
+    stage, _ = fit_cross_encoder(config_of(tiny_backbone, method, weight=1.0, train=short), world, engine_of(world))
+
+    assert stage.reading is not None
+    assert stage.reading.frame.together is together
+    assert len(np.unique(stage.opinion(Request("r", history=past(1, 3)), np.arange(ITEMS)))) > ITEMS // 2
 
 
 def test_a_frozen_model_teaches_its_head_alone(world: Training, tiny_backbone: Path) -> None:
@@ -195,7 +207,7 @@ def test_every_loss_learns(world: Training, tiny_backbone: Path, loss: Any) -> N
 
     assert progress.best_value > 0.95
     onnx = open_session(exported_reader(reader.net, "tiny", int8=False), "tiny")
-    said = [logits(onnx, reader.pairs([own])) for own in lessons[50:]]
+    said = [logits(onnx, reader.rows([own])) for own in lessons[50:]]
     assert list_auc(said, lessons[50:]) > 0.95
 
 

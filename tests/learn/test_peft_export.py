@@ -9,22 +9,33 @@ import pytest
 import torch
 from torch import nn
 
+from tailwise.encode.pairs import INPUTS
 from tailwise.errors import UnavailableError
 from tailwise.learn import peft_export
+from tailwise.learn.peft import ADDING
 from tailwise.learn.peft_export import exported_reader
 from tailwise.nets.adapting import adapt
-from tailwise.nets.language import TextReader, open_backbone, padded, prepare_for_short
+from tailwise.nets.candidates import CandidateReader, padded_rows
+from tailwise.nets.language import open_backbone, prepare_for_short
 from tailwise.nets.session import open_session
 from tailwise.nets.settings_language import Tuning
 
-BATCH = padded([[2, *range(40, 60), 3, 70, 71, 3], [2, 50, 3, 80, 3], [2, 60, 61, 3]], 0)
+ROWS = [
+    (np.array([2, *range(40, 60), 3, 70, 71, 3, 72, 3]), np.array([*[0] * 22, 1, 1, 1, 2, 2])),
+    (np.array([2, 50, 3, 80, 3]), np.array([0, 0, 0, 1, 1])),
+    (np.array([2, 60, 61, 3, 90, 3]), np.array([0, 0, 0, 0, 1, 1])),
+]
 
 
-def reader(folder: Path, method: str, *, embeddings: bool = False) -> TextReader:
+def batch(net: CandidateReader) -> tuple[torch.Tensor, ...]:
+    return padded_rows(ROWS[0 if net.together else 1 :], 0)
+
+
+def reader(folder: Path, method: str, *, embeddings: bool = False) -> CandidateReader:
     model, _ = open_backbone(str(folder))
     prepare_for_short(model)
     tuning = Tuning(method=method, rank=4, virtual_tokens=3, embeddings=embeddings)
-    net = TextReader(adapt(model, tuning), "mean", nn.Linear(16, 2))
+    net = CandidateReader(adapt(model, tuning), "mean", nn.Linear(16, 1), together=method not in ADDING)
     with torch.no_grad():  # as if it had learned
         for own in net.parameters():
             if own.requires_grad:
@@ -32,9 +43,9 @@ def reader(folder: Path, method: str, *, embeddings: bool = False) -> TextReader
     return net.eval()
 
 
-def said(onnx: bytes) -> np.ndarray:
-    ids, mask = BATCH
-    return open_session(onnx, "it").run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+def said(onnx: bytes, inputs: tuple[torch.Tensor, ...]) -> np.ndarray:
+    named = {key: own.numpy() for key, own in zip(INPUTS, inputs, strict=True)}
+    return open_session(onnx, "it").run(None, named)[0]
 
 
 @pytest.mark.parametrize(
@@ -44,32 +55,31 @@ def said(onnx: bytes) -> np.ndarray:
 def test_every_method_exports_to_what_torch_says(tiny_backbone: Path, method: str, embeddings: bool) -> None:
     net = reader(tiny_backbone, method, embeddings=embeddings)
     with torch.no_grad():
-        expected = net(*BATCH).numpy()
+        expected = net(*batch(net)).numpy()
 
-    assert said(exported_reader(net, "tiny", int8=False)) == pytest.approx(expected, abs=1e-4)
+    assert said(exported_reader(net, "tiny", int8=False), batch(net)) == pytest.approx(expected, abs=1e-4)
     with torch.no_grad():
-        assert net(*BATCH).numpy().tolist() == expected.tolist()  # it was not changed
+        assert net(*batch(net)).numpy().tolist() == expected.tolist()  # it was not changed
 
 
 def test_a_causal_model_exports_too(tiny_causal: Path) -> None:
     model, _ = open_backbone(str(tiny_causal))
-    net = TextReader(adapt(model, Tuning(rank=2)), "last", nn.Linear(16, 2)).eval()
+    net = CandidateReader(adapt(model, Tuning(rank=2)), "last", nn.Linear(16, 1)).eval()
     with torch.no_grad():
-        expected = net(*BATCH).numpy()
+        expected = net(*batch(net)).numpy()
 
-    assert said(exported_reader(net, "tiny", int8=False)) == pytest.approx(expected, abs=1e-4)
+    assert said(exported_reader(net, "tiny", int8=False), batch(net)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_eight_bits_say_about_the_same_and_a_row_is_what_it_is_alone(tiny_backbone: Path) -> None:
     net = reader(tiny_backbone, "lora")
     plain, small = (exported_reader(net, "tiny", int8=int8) for int8 in (False, True))
 
-    exact, rough = said(plain), said(small)
+    exact, rough = said(plain, batch(net)), said(small, batch(net))
 
     assert b"MatMulIntegerToFloat" in small
     assert np.abs(exact - rough).max() < 0.1 * np.abs(exact).max()
-    alone = {"input_ids": BATCH[0][1:2, :5].numpy(), "attention_mask": np.ones((1, 5), np.int64)}
-    assert open_session(small, "it").run(None, alone)[0][0] == pytest.approx(rough[1], abs=1e-4)
+    assert said(small, padded_rows(ROWS[1:2], 0, multiple=1))[0, 0] == pytest.approx(rough[1, 0], abs=1e-4)
 
 
 def test_an_export_that_says_something_else_is_refused(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,11 @@ def asked(*rows: int) -> Request:
     return Request("r", history=past.place(np.array(rows, np.int64)), excluded=np.array(rows, np.int64))
 
 
+def moments(count: int) -> torch.Tensor:
+    """When those of ``asked`` were."""
+    return torch.arange(count, dtype=torch.float64)[None]
+
+
 def next_after(scorer: SequenceScorer, *rows: int) -> Rows:
     return scorer(asked(*rows), 3).columns["row"]
 
@@ -166,7 +171,7 @@ def test_the_exported_network_equals_torch_at_every_length() -> None:
     for length in range(1, SMALL.shape.max_length + 1):
         rows = np.random.default_rng(length).integers(ITEMS, size=length)
         with torch.no_grad():
-            expected = net(net.table()[torch.from_numpy(rows)[None]])[0, -1].numpy()
+            expected = net(net.table()[torch.from_numpy(rows)[None]], times=moments(length))[0, -1].numpy()
 
         np.testing.assert_allclose(scorer.person(asked(*rows)), expected, rtol=1e-4, atol=1e-5)
 
@@ -181,9 +186,8 @@ def test_other_networks_learn_and_export_what_they_need(named: dict[str, Any], t
     opened = SequenceScorer.open(config, training.catalogue, tmp_path)
 
     assert earned(net, training, config) > 0.9
-    gaps = torch.zeros(1, 3, dtype=torch.int64)  # they act a second apart
     with torch.no_grad():
-        expected = net(torch.from_numpy(opened.table[[3, 4, 5]][None]), gaps=gaps)[0, -1].numpy()
+        expected = net(torch.from_numpy(opened.table[[3, 4, 5]][None]), times=moments(3))[0, -1].numpy()
     np.testing.assert_allclose(opened.person(asked(3, 4, 5)), expected, rtol=1e-3, atol=1e-4)
 
 

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -24,22 +25,25 @@ from tailwise.nets.adapting import (
     save_learned,
     width_of,
 )
-from tailwise.nets.language import TextReader, open_backbone, padded
+from tailwise.nets.candidates import CandidateReader, padded_rows
+from tailwise.nets.language import open_backbone
 from tailwise.nets.settings_language import Tuning
 
 METHODS = ("full", "top_layers", "lora", "adalora", "adapter", "prefix", "prompt", "frozen")
-BATCH = padded([[2, 40, 41, 42, 3], [2, 50, 3], [2, 60, 61, 3]], 0)
+TEXTS = ([2, 40, 41, 42, 3], [2, 50, 3], [2, 60, 61, 3])
+BATCH = padded_rows([(np.array(own), np.ones(len(own), int)) for own in TEXTS], 0, multiple=1)
 
 
-def reader(folder: Path, method: str, seed: int = 0, **settings: Any) -> TextReader:
+def reader(folder: Path, method: str, seed: int = 0, **settings: Any) -> CandidateReader:
     model, _ = open_backbone(str(folder))
     model.set_attn_implementation("eager")
     torch.manual_seed(seed + 100)
     settings = {"rank": 4, "layers": 1, "virtual_tokens": 3, **settings}
-    return TextReader(adapt(model, Tuning(method=method, **settings), seed=seed, steps=20), "mean", nn.Linear(16, 1))
+    adapted = adapt(model, Tuning(method=method, **settings), seed=seed, steps=20)
+    return CandidateReader(adapted, "mean", nn.Linear(16, 1), together=False)
 
 
-def taught(net: TextReader, steps: int = 8) -> TextReader:
+def taught(net: CandidateReader, steps: int = 8) -> CandidateReader:
     """Some steps towards logits of 1, 0 and 1."""
     optimizer = torch.optim.AdamW([own for own in net.parameters() if own.requires_grad], lr=0.02)
     for step in range(1, steps + 1):
@@ -48,6 +52,10 @@ def taught(net: TextReader, steps: int = 8) -> TextReader:
         optimizer.step()
         after_step(net, step)
     return net.eval()
+
+
+def alone(model: nn.Module) -> CandidateReader:
+    return CandidateReader(model, "mean", None, together=False)
 
 
 def said(net: nn.Module) -> torch.Tensor:
@@ -59,9 +67,7 @@ def said(net: nn.Module) -> torch.Tensor:
 def test_before_it_learned_a_model_says_what_it_said(tiny_backbone: Path, method: str) -> None:
     plain, _ = open_backbone(str(tiny_backbone))
 
-    torch.testing.assert_close(
-        said(TextReader(reader(tiny_backbone, method).model, "mean")), said(TextReader(plain, "mean"))
-    )
+    torch.testing.assert_close(said(alone(reader(tiny_backbone, method).model)), said(alone(plain)))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -171,7 +177,7 @@ def test_a_target_that_is_not_there_is_refused(tiny_backbone: Path) -> None:
 def test_the_table_of_tokens_learns_too_and_comes_back(tiny_backbone: Path, tmp_path: Path) -> None:
     net = reader(tiny_backbone, "lora", targets=("query",), embeddings=True)
     plain, _ = open_backbone(str(tiny_backbone))
-    torch.testing.assert_close(said(TextReader(net.model, "mean")), said(TextReader(plain, "mean")))
+    torch.testing.assert_close(said(alone(net.model)), said(alone(plain)))
 
     before = said(taught(net))
     save_learned(net, tmp_path / "learned.safetensors")
@@ -218,5 +224,5 @@ def test_a_causal_model_is_adapted_with_its_head(tiny_causal: Path) -> None:
     net = adapt(model, Tuning(rank=2))
 
     assert width_of(model) == 16
-    assert net(input_ids=BATCH[0], attention_mask=BATCH[1]).logits.shape == (3, 5, 260)
+    assert net(input_ids=BATCH[0], attention_mask=(BATCH[1] > 0).long()).logits.shape == (3, 5, 260)
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in learned(net)} == {"c_attn", "c_proj", "c_fc"}

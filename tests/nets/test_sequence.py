@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[
 from hypothesis import given, settings  # noqa: E402  after the package that may be absent
 from hypothesis import strategies as st  # noqa: E402
 
-from tailwise.nets.sequence import SequenceNet, dropped, fading  # noqa: E402
+from tailwise.nets.sequence import SequenceNet, between_events, dropped, fading, since_before  # noqa: E402
 from tailwise.nets.settings import SequenceShape  # noqa: E402
 
 SHAPE = SequenceShape(dim=16, layers=2, heads=4, max_length=12, feedforward=2, dropout=0.5)
@@ -57,6 +57,10 @@ def test_padding_on_the_right_leaks_into_nothing_so_that_a_batch_equals_its_sequ
         torch.testing.assert_close(own[: len(out)], out, rtol=1e-5, atol=1e-6)
 
 
+def seconds(*times: float) -> torch.Tensor:
+    return torch.tensor([times], dtype=torch.float64)
+
+
 def test_the_place_of_an_item_matters() -> None:
     net = network()
 
@@ -99,10 +103,37 @@ def test_time_between_events_moves_what_comes_after_it_only() -> None:
     vectors = net.table()[torch.tensor([[1, 2, 3]])]
 
     with torch.no_grad():
-        quick, slow = (net(vectors, gaps=torch.tensor([[0, 0, last]])) for last in (0, 9))
+        quick, slow = (net(vectors, times=seconds(0, 0, last)) for last in (0, 900))
 
     assert torch.equal(quick[:, :2], slow[:, :2])
     assert not torch.equal(quick[:, 2], slow[:, 2])
+
+
+def test_how_long_ago_an_event_was_is_what_attention_may_tell_it_by() -> None:
+    net = network()
+    vectors = net.table()[torch.tensor([[1, 2, 3]])]
+
+    with torch.no_grad():
+        fresh = [net(vectors, times=seconds(*own)) for own in ((0, 0, 0), (0, 900, 86_400))]
+        for block in net.blocks:
+            block.elapsed[9] = 3.0  # 512 to 1,024 s
+        learned = [net(vectors, times=seconds(*own)) for own in ((0, 0, 0), (0, 900, 86_400))]
+
+    assert torch.allclose(fresh[0], fresh[1])  # nothing is known of time where learning starts
+    assert torch.allclose(fresh[0], net(vectors))
+    assert torch.equal(learned[0], fresh[0])
+    assert torch.equal(learned[1][:, 0], fresh[1][:, 0])
+    assert not torch.allclose(learned[1][:, 1], fresh[1][:, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("gap", "bucket"), [(0, 0), (1, 0), (2, 1), (4, 2), (64, 6), (86_400, 16), (2**30, 30), (9e18, 31)]
+)
+def test_times_are_told_apart_by_doublings(gap: float, bucket: int) -> None:
+    times = seconds(1.7e9, 1.7e9 + gap)
+
+    assert between_events(times).tolist() == [[[0, 0], [bucket, 0]]]
+    assert since_before(times).tolist() == [[0, bucket]]
 
 
 def test_only_training_drops_activations_and_by_its_own_stream_of_chance() -> None:

@@ -17,33 +17,40 @@ SHAPES = [
     SequenceShape(dim=16, layers=2, heads=2, max_length=9, blocks="gated"),
     SequenceShape(dim=16, layers=2, heads=1, max_length=9, time_gaps=True),
 ]
+TIMES = torch.tensor([[0, 0, 5, 80, 1e3, 1e5, 1e6, 1e6 + 1, 1e9]], dtype=torch.float64)
+
+
+def sequence_net(shape: SequenceShape) -> SequenceNet:
+    net = SequenceNet(shape, 5).eval()
+    with torch.no_grad():
+        for block in net.blocks:  # nothing is known of time where learning starts
+            torch.nn.init.normal_(block.elapsed)
+    return net
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["one block", "three blocks", "gated", "time gaps"])
 @pytest.mark.parametrize("length", [1, 2, 9])
 def test_the_last_place_is_that_of_the_whole_network(shape: SequenceShape, length: int) -> None:
     torch.manual_seed(0)
-    net = SequenceNet(shape, 5).eval()
+    net = sequence_net(shape)
     vectors = torch.randn(1, length, shape.dim)
-    gaps = torch.arange(length)[None] if shape.time_gaps else None
 
     with torch.no_grad():
-        last = LastPlace(net)(vectors, gaps)
+        last = LastPlace(net)(vectors, TIMES[:, :length])
 
-        torch.testing.assert_close(last, net(vectors, gaps=gaps)[:, -1])
+        torch.testing.assert_close(last, net(vectors, times=TIMES[:, :length])[:, -1])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["one block", "three blocks", "gated", "time gaps"])
 def test_networks_side_by_side_read_each_its_own_part(shape: SequenceShape) -> None:
     torch.manual_seed(0)
-    nets = [SequenceNet(shape, 5).eval() for _ in range(3)]
+    nets = [sequence_net(shape) for _ in range(3)]
     parts = [torch.randn(1, 4, shape.dim) for _ in nets]
-    gaps = torch.arange(4)[None] if shape.time_gaps else None
 
     with torch.no_grad():
-        together = LastPlaces(nets)(torch.cat(parts, dim=-1), gaps)
+        together = LastPlaces(nets)(torch.cat(parts, dim=-1), TIMES[:, :4])
 
-        each = [LastPlace(net)(part, gaps) for net, part in zip(nets, parts, strict=True)]
+        each = [LastPlace(net)(part, TIMES[:, :4]) for net, part in zip(nets, parts, strict=True)]
     torch.testing.assert_close(together, torch.cat(each, dim=-1))
 
 

@@ -48,7 +48,7 @@ def test_an_opinion_of_many_is_that_of_each_alone(stage: CrossEncoder) -> None:
     together = again(stage).opinion(request(3, 7), ROWS)
 
     alone = [float(again(stage, threads=1).opinion(request(3, 7), ROWS[row : row + 1])[0]) for row in (0, 5, 47)]
-    assert together[[0, 5, 47]].tolist() == alone
+    assert together[[0, 5, 47]] == pytest.approx(alone, abs=1e-4)
     assert len(np.unique(together)) > 40  # or all would be alike whatever is read
 
 
@@ -104,7 +104,8 @@ def test_a_query_is_not_what_it_learned_from(stage: CrossEncoder) -> None:
 def test_what_was_asked_is_not_asked_again(stage: CrossEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     plain = language.logits
-    monkeypatch.setattr(language, "logits", lambda s, pairs, pool: asked.append(len(pairs)) or plain(s, pairs, pool))
+    items = lambda rows: sum(int(part[-1]) for _, part in rows)  # noqa: E731
+    monkeypatch.setattr(language, "logits", lambda s, rows, pool: asked.append(items(rows)) or plain(s, rows, pool))
     own = again(stage)
 
     first = own.opinion(request(3), ROWS[:20])

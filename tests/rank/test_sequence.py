@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from tailwise.data.catalogue import Catalogue
 from tailwise.errors import ArtifactError
@@ -22,14 +22,18 @@ TABLE = np.array(
 IDS = [f"i{row}" for row in range(len(TABLE))]
 
 
-def mean_network() -> bytes:
+def network(node: NodeProto, width: int | str) -> bytes:
     vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, [1, "time", DIM])
-    person = helper.make_tensor_value_info("person", TensorProto.FLOAT, [1, DIM])
-    node = helper.make_node("ReduceMean", ["vectors"], ["person"], axes=[1], keepdims=0)
-    graph = helper.make_graph([node], "mean", [vectors], [person])
+    times = helper.make_tensor_value_info("times", TensorProto.DOUBLE, [1, "time"])
+    person = helper.make_tensor_value_info("person", TensorProto.FLOAT, [1, width])
+    graph = helper.make_graph([node], "one", [vectors, times], [person])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     raw: bytes = model.SerializeToString()
     return raw
+
+
+def mean_network() -> bytes:
+    return network(helper.make_node("ReduceMean", ["vectors"], ["person"], axes=[1], keepdims=0), DIM)
 
 
 def catalogue() -> Catalogue:
@@ -55,6 +59,14 @@ def test_a_person_is_what_the_network_makes_of_the_latest_liked_items(scorer: Se
     person = scorer.person(asked(5, 0, (2, "dislike"), -1, 1, 3))
 
     assert person == pytest.approx(TABLE[[0, 1, 3]].mean(axis=0))  # the newest three that are liked and known
+
+
+def test_the_network_is_told_when_these_were() -> None:
+    clock = network(helper.make_node("Cast", ["times"], ["person"], to=TensorProto.FLOAT), "time")
+    scorer = SequenceScorer(CONFIG, TABLE, clock, catalogue().item_ids)
+
+    assert scorer.person(asked(5, 0, (2, "dislike"), -1, 1, 3)).tolist() == [1.0, 4.0, 5.0]
+    assert scorer.person(asked(2, 3)).tolist() == [0.0, 1.0]
 
 
 def test_scores_are_products_with_the_table(scorer: SequenceScorer) -> None:

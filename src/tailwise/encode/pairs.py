@@ -1,7 +1,7 @@
 """
-Pairs of texts as tokens, and what an exported cross-encoder says of them: numpy and onnxruntime alone.
+A history with the items it is paired with as tokens, and what an exported cross-encoder says: numpy and onnxruntime.
 
-    start + history (newest first, comma between) + middle + item + end ─▶ model.onnx ─▶ one logit
+    start + history (newest first, comma between) + middle + item + end + item + end … ─▶ model.onnx ─▶ a logit an item
 
 Texts of the catalogue are tokens already, from the fit: what stands in a title is never taken for a mark of the model.
 """
@@ -20,8 +20,14 @@ from tailwise.config import Closed
 from tailwise.types import Floats, Rows
 
 Tokens = NDArray[np.int64]
+Row = tuple[Tokens, Tokens]
+"""Tokens, and what each belongs to: 0 the history and its marks, n the nth item. Both (T,)."""
 TITLE_TOKENS = 16
 """Of one title in a history, at most: a title that is a page long must not be all that is read."""
+INPUTS = ("input_ids", "part", "which")
+"""Of an exported cross-encoder."""
+ROOM = 192
+"""Tokens of a row, about: of more the attention costs more than reading the history again."""
 
 
 class Frame(Closed):
@@ -39,6 +45,8 @@ class Frame(Closed):
     """Of the history at most."""
     item: Annotated[int, Field(ge=1)]
     """Of the item at most."""
+    together: bool = True
+    """Whether several items share a row, and with it the reading of the history."""
 
     @property
     def longest(self) -> int:
@@ -66,9 +74,24 @@ class Frame(Closed):
             parts += more if own else []
         return np.array(parts, np.int64)
 
-    def pair(self, past: Tokens, item: Tokens) -> Tokens:
-        """One input of the model, (T,)."""
-        return np.concatenate([self.start, past, self.middle, item[: self.item], self.end]).astype(np.int64)
+    def rows(self, past: Tokens, items: Sequence[Tokens], least: int = 1) -> list[Row]:
+        """
+        Inputs of the model: the history with the items in their order, as many in a row as there is room for.
+
+        Args:
+            past: As ``past`` makes it.
+            items: N texts, none of them empty.
+            least: So many rows, if there are as many items, that several may work on them.
+        """
+        head, tails = np.array([*self.start, *past, *self.middle], np.int64), [self._tail(item) for item in items]
+        each = 1
+        if self.together:
+            number = max(least, -(-sum(map(len, tails)) // max(1, ROOM - len(head))))
+            each = max(1, -(-len(tails) // number))
+        return [_row(head, tails[start : start + each]) for start in range(0, len(tails), each)]
+
+    def _tail(self, item: Tokens) -> Tokens:
+        return np.array([*item[: self.item], *self.end], np.int64)
 
 
 class Words:
@@ -98,31 +121,35 @@ class Words:
         return np.asarray(counts[rows], np.int64)
 
 
-def logits(session: Any, pairs: Sequence[Tokens], pool: ThreadPoolExecutor | None = None) -> Floats:
+def logits(session: Any, rows: Sequence[Row], pool: ThreadPoolExecutor | None = None) -> Floats:
     """
-    What an exported cross-encoder says of some pairs, (N,).
+    What an exported cross-encoder says of the items of some rows, (N,), row by row.
 
-    One pair at a time: of 50 tokens a batch is no faster, and nothing is padded. Threads take the pairs by length,
-    every n-th each, so that none waits for another.
+    One row at a time, so that nothing is padded. Threads take the rows by length, every n-th each, so that none waits
+    for another.
 
     Args:
-        session: Takes ``input_ids`` and ``attention_mask``, each (1, T), and gives (1, 1).
-        pairs: (T,) each.
+        session: Takes ``INPUTS``: tokens and their parts, each (1, T), and the items wanted, (S,); gives (1, S).
+        rows: As ``Frame.rows`` makes them.
         pool: What shares the work; None: the caller's thread.
-
-    Cost: about 3.3 ms a pair of 48 tokens and core, for six layers of width 384 in int8.
     """
-    out = np.zeros(len(pairs), np.float32)
+    said: list[Floats] = [np.empty(0, np.float32)] * len(rows)
 
     def some(places: NDArray[np.int64]) -> None:
         for place in places:
-            ids = pairs[place][None]
-            out[place] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0, 0]
+            ids, part = rows[place]
+            which = np.arange(1, part[-1] + 1)
+            said[place] = session.run(None, dict(zip(INPUTS, (ids[None], part[None], which), strict=True)))[0][0]
 
-    by_length = np.argsort([-len(pair) for pair in pairs], kind="stable")
+    by_length = np.argsort([-len(ids) for ids, _ in rows], kind="stable")
     if pool is None:
         some(by_length)
     else:
         workers = pool._max_workers  # noqa: SLF001  an executor tells its size nowhere else
         list(pool.map(some, [by_length[part::workers] for part in range(workers)]))
-    return out
+    return np.concatenate([np.empty(0, np.float32), *said])
+
+
+def _row(head: Tokens, tails: Sequence[Tokens]) -> Row:
+    part = np.repeat(np.arange(len(tails) + 1), [len(head), *map(len, tails)])
+    return np.concatenate([head, *tails]), part

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +10,6 @@ from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.interactions import Interactions
 from tailwise.nets.sequence import SequenceNet
-from tailwise.rank.sequence import gap_buckets
 from tailwise.types import Rows
 
 DRAWS = 4
@@ -46,11 +43,6 @@ class LikedEvents:
         self.place_of = np.full(self.n_items, -1)
         self.place_of[self.touched] = np.arange(len(self.touched))
 
-    @cached_property
-    def gaps(self) -> Rows:
-        """Per event, the bucket of the time since the same person's event before."""
-        return np.concatenate([gap_buckets(self._times[own]) for own in self.of_people])
-
     def wanted(self, places: Rows, noise: torch.Generator) -> Tensor:
         """
         Rows of what is to be predicted at some places, (draws · P,).
@@ -72,6 +64,6 @@ class LikedEvents:
 
     def read(self, net: SequenceNet, places: Rows, noise: torch.Generator | None = None) -> Tensor:
         """(B, T) places of events to the network's (B, T, D)."""
-        gaps = torch.from_numpy(self.gaps[places]) if net.shape.time_gaps else None
-        out: Tensor = net(F.embedding(torch.from_numpy(self.rows[places]), net.table()), noise, gaps=gaps)
+        times = torch.from_numpy(self._times[places])
+        out: Tensor = net(F.embedding(torch.from_numpy(self.rows[places]), net.table()), noise, times=times)
         return out

@@ -11,7 +11,6 @@ import copy
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.sequence import earned_by, judge_of, parted_batches, placement_of, sized, train_sequence
 from tailwise.nets.sequence import SequenceNet
 from tailwise.nets.serving import LastPlaces
-from tailwise.rank.sequence import SequenceConfig, SequenceScorer, Trained
+from tailwise.rank.sequence import INPUTS, SequenceConfig, SequenceScorer, Trained
 
 Member = tuple[SequenceNet, int]
 """A trained network, and the number of epochs that it took to the best."""
@@ -99,22 +98,19 @@ def _with_new_items(nets: Sequence[SequenceNet], config: SequenceConfig, trainin
 
 
 def exported(nets: Sequence[SequenceNet]) -> bytes:
-    """As ONNX: ``vectors`` (1, T, D), and ``gaps`` (1, T) when the networks read them, to (1, D); any T they read."""
+    """As ONNX: ``INPUTS``, (1, T, D) and (1, T), to (1, D); any T they read."""
     buffer, shape = io.BytesIO(), nets[0].shape
     length = min(7, shape.max_length)
-    example: tuple[Any, ...] = (torch.zeros(1, length, shape.dim * len(nets)),)
-    if shape.time_gaps:
-        example = (*example, torch.zeros(1, length, dtype=torch.int64))
-    names = ["vectors", "gaps"][: len(example)]
+    example = torch.zeros(1, length, shape.dim * len(nets)), torch.zeros(1, length, dtype=torch.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (DeprecationWarning,))  # the older exporter is six times as fast here
         torch.onnx.export(
             LastPlaces(nets).eval(),
             example,
             buffer,  # type: ignore[arg-type]  # a buffer is taken too
-            input_names=names,
+            input_names=list(INPUTS),
             output_names=["person"],
-            dynamic_axes={name: {1: "time"} for name in names},
+            dynamic_axes={name: {1: "time"} for name in INPUTS},
             opset_version=17,
             dynamo=False,
         )

@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import token_batches
-from tailwise.encode.pairs import TITLE_TOKENS, Frame, Tokens, Words
+from tailwise.encode.pairs import TITLE_TOKENS, Frame, Row, Tokens, Words
 from tailwise.learn.listwise_losses import listnet_loss
 from tailwise.learn.losses import Contest, bpr
 from tailwise.learn.slates import Example
-from tailwise.nets.language import TextReader, padded
+from tailwise.nets.candidates import CandidateReader, padded_rows
 from tailwise.types import Floats, Rows
 
 PARTS = 2
 """Of a batch, worked on side by side; fixed, so that the number of threads changes no result."""
-BUDGET = 4096
-"""Pairs × longest pair of one batch that is only read."""
+BUDGET = 2048
+"""Rows × longest row of one batch that is only read."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Lesson:
 class Reader:
     """A network with what makes its inputs."""
 
-    net: TextReader
+    net: CandidateReader
     frame: Frame
     items: Words
     titles: Words
@@ -66,25 +66,29 @@ class Reader:
         past = self.frame.past(self.titles, example.request.past.liked())
         return Lesson(past, rows[told], example.relevant[told].astype(np.float32))
 
-    def pairs(self, lessons: Sequence[Lesson]) -> list[Tokens]:
-        """Every pair of some lessons, one below the other."""
-        return [self.frame.pair(own.past, self.items.of(int(row))) for own in lessons for row in own.rows]
+    def rows(self, lessons: Sequence[Lesson]) -> list[Row]:
+        """What some lessons read, one below the other; a lesson has as many rows as it needs."""
+        return [
+            row for own in lessons for row in self.frame.rows(own.past, [self.items.of(int(item)) for item in own.rows])
+        ]
 
-    def inputs(self, pairs: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, each (ΣN, T)."""
-        return padded([pair.tolist() for pair in pairs], self.pad_id, multiple=8)
+    def read(self, rows: Sequence[Row], noise: torch.Generator | None = None) -> Tensor:
+        """What the network says of every candidate of some rows, (ΣN,), row by row."""
+        ids, part, which = padded_rows(rows, self.pad_id)
+        return self.net(ids, part, which, noise)[which <= part.amax(1, keepdim=True)]
 
     def judged(self, lessons: Sequence[Lesson], pool: Executor) -> list[Floats]:
         """What the network says of each lesson's candidates, each (N,)."""
-        pairs = self.pairs(lessons)
+        rows = self.rows(lessons)
 
         def one(places: list[int]) -> tuple[list[int], Floats]:
             with torch.no_grad():  # each thread has its own say in this
-                return places, self.net(*self.inputs([pairs[place] for place in places]))[:, 0].float().numpy()
+                return places, self.read([rows[place] for place in places]).float().numpy()
 
-        out = np.zeros(len(pairs), np.float32)
-        for places, said in pool.map(one, token_batches([len(pair) for pair in pairs], budget=BUDGET)):
-            out[places] = said
+        ends = np.cumsum([int(part[-1]) for _, part in rows])
+        out = np.zeros(ends[-1] if len(ends) else 0, np.float32)
+        for places, said in pool.map(one, token_batches([len(ids) for ids, _ in rows], budget=BUDGET)):
+            out[np.concatenate([np.arange(ends[place] - rows[place][1][-1], ends[place]) for place in places])] = said
         return np.split(out, np.cumsum([len(own.rows) for own in lessons])[:-1])
 
 
@@ -99,8 +103,8 @@ def words_of(tokenizer: Any, texts: Sequence[str], most: int) -> Words:
     return Words.join([own[:most] for own in found])
 
 
-def frame_of(tokenizer: Any, *, history: int, item: int) -> Frame:
-    """Where a model's own marks stand in a pair; one that has none, as causal models, gets a line break between."""
+def frame_of(tokenizer: Any, *, history: int, item: int, together: bool = True) -> Frame:
+    """Where a model's own marks stand in a row; one that has none, as causal models, gets a line break between."""
     plain = {"add_special_tokens": False}
     own = tokenizer("a", "b")
     sides = own.sequence_ids()
@@ -115,6 +119,7 @@ def frame_of(tokenizer: Any, *, history: int, item: int) -> Frame:
         end=tuple(ids[second + 1 :].tolist()),
         history=history,
         item=item,
+        together=together,
     )
 
 
@@ -167,7 +172,7 @@ def loss_of(reader: Reader, kind: str) -> Callable[[tuple[list[Lesson], int], to
 
     def loss(part: tuple[list[Lesson], int], noise: torch.Generator) -> Tensor:
         lessons, of = part
-        said = reader.net(*reader.inputs(reader.pairs(lessons)), noise)[:, 0]  # (ΣN,)
+        said = reader.read(reader.rows(lessons), noise)  # (ΣN,)
         longest = max(len(own.rows) for own in lessons)
         mask, labels = torch.zeros(len(lessons), longest, dtype=torch.bool), torch.zeros(len(lessons), longest)
         for place, own in enumerate(lessons):

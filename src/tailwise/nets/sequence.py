@@ -16,7 +16,9 @@ from torch.nn import functional as F  # noqa: N812  what everyone calls it
 from tailwise.nets.settings import SequenceShape
 
 GAPS = 32
-"""Buckets of time between events."""
+"""Buckets of time between events: the last holds all above 2³⁰ seconds, 34 years."""
+STEP = 0.301
+"""Times between events are told apart by doublings."""
 
 
 def fading(heads: int, length: int) -> Tensor:
@@ -28,6 +30,28 @@ def fading(heads: int, length: int) -> Tensor:
     """
     slopes = torch.exp2(-4.0 * torch.arange(1, heads + 1) / heads) / 4
     return -slopes[:, None] * torch.arange(length)
+
+
+def buckets(seconds: Tensor) -> Tensor:
+    """
+    Stretches of time, told apart by doublings: ``⌊log10(max(1, Δt)) / 0.301⌋``, at most 31, of any shape.
+
+    Source: the time intervals of HSTU, Zhai et al., ICML 2024, arXiv 2402.17152.
+
+    >>> buckets(torch.tensor([-5.0, 0.0, 1.0, 2.0, 64.0, 86400.0])).tolist()
+    [0, 0, 0, 1, 6, 16]
+    """
+    return (seconds.float().clamp(min=1.0).log10() / STEP).clamp(max=GAPS - 1).long()
+
+
+def between_events(times: Tensor) -> Tensor:
+    """Buckets of the time from each event to each before it, (…, T, T), of (…, T) seconds; 0 to what comes later."""
+    return buckets(times.unsqueeze(-1) - times.unsqueeze(-2))
+
+
+def since_before(times: Tensor) -> Tensor:
+    """Buckets of the time since the event before, (…, T), of (…, T) seconds; the first has nothing before it: 0."""
+    return buckets(times - torch.cat([times[..., :1], times[..., :-1]], dim=-1))
 
 
 def dropped(x: Tensor, rate: float, noise: torch.Generator | None) -> Tensor:
@@ -44,8 +68,8 @@ class Block(nn.Module):
     """
     Pre-norm causal self-attention and a feed-forward part, each added to what came in.
 
-    How much an event counts for by how many events ago it was is learned, one number a head and distance. ``gated``
-    lets each part decide how much of it is added, and makes the feed-forward part a SwiGLU.
+    How much an event counts for by how many events ago it was is learned, one number a head and distance, and so it is
+    by how long ago. ``gated`` lets each part decide how much of it is added, and makes the feed-forward part a SwiGLU.
 
     Source: Vaswani et al., NeurIPS 2017 (plain); distances after Raffel et al., JMLR 2020, arXiv 1910.10683; gated
     after LiGR, arXiv 2502.03417, and Shazeer, arXiv 2002.05202.
@@ -61,15 +85,20 @@ class Block(nn.Module):
         self.widen, self.narrow = nn.Linear(dim, 2 * wide if self.gated else wide), nn.Linear(wide, dim)
         self.gates = nn.ModuleList(nn.Linear(dim, dim) for _ in range(2 * self.gated))
         self.recency = nn.Parameter(fading(shape.heads, shape.max_length))
+        self.elapsed = nn.Parameter(torch.zeros(GAPS, shape.heads))
         self.rate = shape.dropout
 
-    def forward(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, noise: torch.Generator | None, between: Tensor | None = None) -> Tensor:
+        """(B, T, D) to (B, T, D); ``between``, (B, T, T), are buckets of the time from each event to each before it."""
         b, t, d = x.shape
         calm = self.before_attention(x)
         mixed = self.query_key_value(calm).view(b, t, 3, self.heads, d // self.heads)
         q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind()  # each (B, A, T, D / A)
         # Histories start at the left, so that the mask of the future alone keeps padding out: it lies in everyone's.
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self.past(t, -math.inf))
+        past = self.past(t, -math.inf)  # (A, T, T)
+        if between is not None:
+            past = past + F.embedding(between, self.elapsed).permute(0, 3, 1, 2)  # (B, A, T, T)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=past)
         x = x + dropped(self.gate(0, calm, self.out(attended.transpose(1, 2).reshape(b, t, d))), self.rate, noise)
         calm = self.before_feedforward(x)
         return x + dropped(self.gate(1, calm, self.narrow(self.inner(self.widen(calm)))), self.rate, noise)
@@ -122,17 +151,18 @@ class SequenceNet(nn.Module):
         """The item table, (M, D)."""
         return self.ids.weight
 
-    def forward(self, vectors: Tensor, noise: torch.Generator | None = None, *, gaps: Tensor | None = None) -> Tensor:
+    def forward(self, vectors: Tensor, noise: torch.Generator | None = None, *, times: Tensor | None = None) -> Tensor:
         """
         (B, T, D) item vectors, oldest first from the left, to (B, T, D): at each place, what comes next.
 
-        ``noise`` is where dropout draws from while training; None drops nothing. ``gaps``, (B, T) int64, are buckets of
-        the time from the event before up to each one; needed when the shape has ``time_gaps``.
+        ``noise`` is where dropout draws from while training; None drops nothing. ``times``, (B, T) float64, are the
+        seconds when the events were; None: all at one moment.
         """
         hidden = vectors * math.sqrt(self.shape.dim) + self.places.weight[: vectors.shape[1]]
-        if self.gaps is not None and gaps is not None:
-            hidden = hidden + self.gaps(gaps)
+        between = None if times is None else between_events(times)
+        if self.gaps is not None and times is not None:
+            hidden = hidden + self.gaps(since_before(times))
         hidden = dropped(hidden, self.shape.dropout, noise)  # (B, T, D)
         for block in self.blocks:
-            hidden = block(hidden, noise)
+            hidden = block(hidden, noise, between)
         return self.last_norm(hidden)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.nets.attention import FAR, SlateBlock, SlateNet
-from tailwise.nets.sequence import Block, SequenceNet
+from tailwise.nets.sequence import Block, SequenceNet, between_events, since_before
 
 HIDDEN = -80.0
 """Added to what may not be looked at: nothing is left of it beside the rest in float32, and a softmax is spared the
@@ -36,14 +36,14 @@ class LastPlace(nn.Module):
         blocks = [block for block in net.blocks if isinstance(block, Block)]
         self.blocks = nn.ModuleList(_Served(block, last_alone=block is blocks[-1]) for block in blocks)
 
-    def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
-        """(1, T, D) item vectors, and (1, T) buckets of time where the network reads them, to (1, D)."""
-        net, length = self.net, vectors.shape[1]
-        x = vectors[0] * math.sqrt(net.shape.dim) + net.places.weight[:length]  # (T, D)
-        if net.gaps is not None and gaps is not None:
-            x = x + net.gaps(gaps[0])
+    def forward(self, vectors: Tensor, times: Tensor) -> Tensor:
+        """(1, T, D) item vectors, and (1, T) seconds when the events were, to (1, D)."""
+        net, between = self.net, between_events(times[0])  # (T, T)
+        x = vectors[0] * math.sqrt(net.shape.dim) + net.places.weight[: vectors.shape[1]]  # (T, D)
+        if net.gaps is not None:
+            x = x + net.gaps(since_before(times[0]))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, between)
         return net.last_norm(x)
 
 
@@ -59,10 +59,10 @@ class LastPlaces(nn.Module):
         super().__init__()
         self.nets = nn.ModuleList(LastPlace(net) for net in nets)
 
-    def forward(self, vectors: Tensor, gaps: Tensor | None = None) -> Tensor:
-        """(1, T, K · D) item vectors, and (1, T) buckets of time where the networks read them, to (1, K · D)."""
+    def forward(self, vectors: Tensor, times: Tensor) -> Tensor:
+        """(1, T, K · D) item vectors, and (1, T) seconds when the events were, to (1, K · D)."""
         parts = vectors.chunk(len(self.nets), dim=-1) if len(self.nets) > 1 else (vectors,)
-        return torch.cat([net(part, gaps) for net, part in zip(self.nets, parts, strict=True)], dim=-1)
+        return torch.cat([net(part, times) for net, part in zip(self.nets, parts, strict=True)], dim=-1)
 
 
 class _Served(nn.Module):
@@ -84,10 +84,12 @@ class _Served(nn.Module):
             _Product(layer.weight.detach(), layer.bias.detach()) for layer in (block.out, block.widen, block.narrow)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, between: Tensor) -> Tensor:
         calm, length = self.block.before_attention(x), x.shape[0]
         x, asking = (x[-1:], calm[-1:]) if self.last_alone else (x, calm)
         past = self.past[:, :, self.longest - length :] if self.last_alone else self.past[:, :length, :length]
+        apart = between[-1:] if self.last_alone else between
+        past = past + F.embedding(apart, self.block.elapsed).permute(2, 0, 1)
         q = self._apart(self.query(asking)) / math.sqrt(self.width // self.heads)
         near = q @ self._apart(self.key(calm)).transpose(1, 2) + past  # (A, T, T), or (A, 1, T)
         attended = near.softmax(-1) @ self._apart(self.value(calm))

@@ -27,7 +27,8 @@ class SequenceShape(Closed):
     blocks: Literal["plain", "gated"] = "plain"
     """``gated`` lets each block decide how much it adds, with a SwiGLU inside; slower."""
     time_gaps: bool = False
-    """Whether the time between events is read, up to the newest one; never the time of what comes next."""
+    """Whether each event also tells the time since the one before it; how long ago it was is read in any case. Neither
+    knows the time of what comes next."""
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:

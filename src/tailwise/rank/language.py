@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.config import Closed
-from tailwise.encode.pairs import Frame, Words, logits
+from tailwise.encode.pairs import INPUTS, Frame, Words, logits
 from tailwise.errors import ArtifactError
 from tailwise.nets.session import open_session
 from tailwise.nets.settings_language import TextLoop, Tuning
@@ -74,7 +74,7 @@ class Reading:
     items: Words
     titles: Words
     onnx: bytes
-    """``input_ids`` and ``attention_mask``, each (1, T), to (1, 1)."""
+    """``encode.pairs.INPUTS`` to a logit an item."""
     learned: bytes = b""
     """The weights that learned, the head's among them, as safetensors: to go on from."""
 
@@ -96,7 +96,7 @@ class CrossEncoder:
 
     def __init__(self, config: CrossEncoderConfig, gate: Gate, reading: Reading | None) -> None:
         self.config, self.gate, self.reading = config, gate, reading
-        self._session = None if reading is None else open_session(reading.onnx, NAME)
+        self._session = None if reading is None else open_session(reading.onnx, NAME, INPUTS)
         self._pool = ThreadPoolExecutor(config.threads, "pairs") if config.threads > 1 else None
         self._memory = Memory(config.remembered)
 
@@ -169,8 +169,8 @@ class CrossEncoder:
         fresh = np.flatnonzero(told & np.isnan(out))
         if len(fresh):
             frame, items = self.reading.frame, self.reading.items
-            pairs = [frame.pair(past, items.of(int(row))) for row in rows[fresh]]
-            out[fresh] = logits(self._session, pairs, self._pool)
+            read = frame.rows(past, [items.of(int(row)) for row in rows[fresh]], self.config.threads)
+            out[fresh] = logits(self._session, read, self._pool)
             self._memory.keep(key, rows[told], out[told])
         return out
 

@@ -22,25 +22,10 @@ from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 
 NET = "net{}."
 """What the names of a network's weights begin with, in a model folder: ``net.``, of a second one ``net1.``."""
+INPUTS = ("vectors", "times")
+"""Of the exported networks."""
 ITEMS = "ids.weight"
 """The one weight that belongs to the items, not to the network."""
-STEP = 0.301
-"""Times between events are told apart by doublings."""
-GAPS = 32
-"""Buckets of time between events: the last holds all above 2³⁰ seconds, 34 years."""
-
-
-def gap_buckets(times: NDArray[np.float64]) -> NDArray[np.int64]:
-    """
-    Buckets of the time from the event before up to each of (T,) events, oldest first: ``⌊log10(max(1, Δt)) / 0.301⌋``.
-
-    The first has nothing before it: bucket 0. Source: the time intervals of HSTU, Zhai et al., ICML 2024.
-
-    >>> gap_buckets(np.array([0.0, 1.0, 3.0, 63.0, 86463.0])).tolist()
-    [0, 0, 1, 5, 16]
-    """
-    gaps = np.diff(times, prepend=times[:1])
-    return np.minimum(np.log10(np.maximum(gaps, 1.0)) / STEP, GAPS - 1).astype(np.int64)
 
 
 class SequenceConfig(Closed):
@@ -106,7 +91,7 @@ class SequenceScorer:
     Args:
         config: What it was trained with.
         table: (M, D) item vectors; rows of items without any knowledge are zero.
-        onnx: The networks, (1, T, D) item vectors, and (1, T) buckets of time when they read gaps, to (1, D).
+        onnx: The networks: ``INPUTS``, (1, T, D) item vectors and (1, T) times, in seconds, to (1, D).
         item_ids: (M,).
         trained: What the training of each can go on from.
     """
@@ -123,7 +108,7 @@ class SequenceScorer:
         self._item_ids = item_ids
         # (M,) A row of zeros would score 0, which is more than most items get.
         self._known: NDArray[np.bool_] = np.asarray(table.any(axis=1), bool)
-        self._session = open_session(onnx, "the sequence network")
+        self._session = open_session(onnx, "the sequence network", INPUTS)
 
     @classmethod
     def open(cls, config: SequenceConfig, facts: Facts, folder: Path) -> Self:
@@ -183,10 +168,8 @@ class SequenceScorer:
             past = request.past
             liked = past.liked()[-self.config.shape.max_length :]
             if len(liked):
-                given: dict[str, NDArray[Any]] = {"vectors": self.table[liked][None]}
-                if self.config.shape.time_gaps:
-                    own = past.speaks_for & (past.rows >= 0)
-                    given["gaps"] = gap_buckets(past.times[own])[None, -len(liked) :]
+                times = np.nan_to_num(past.times[past.speaks_for & (past.rows >= 0)][-len(liked) :])
+                given = dict(zip(INPUTS, (self.table[liked][None], times[None]), strict=True))
                 (out,) = self._session.run(None, given)
                 request.cache[self] = out[0]
             else:
