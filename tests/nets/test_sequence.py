@@ -116,7 +116,7 @@ def test_how_long_ago_an_event_was_is_what_attention_may_tell_it_by() -> None:
     with torch.no_grad():
         fresh = [net(vectors, times=seconds(*own)) for own in ((0, 0, 0), (0, 900, 86_400))]
         for block in net.blocks:
-            block.elapsed[9] = 3.0  # 512 to 1,024 s
+            block.elapsed[:, 9] = 3.0  # 512 to 1,024 s
         learned = [net(vectors, times=seconds(*own)) for own in ((0, 0, 0), (0, 900, 86_400))]
 
     assert torch.allclose(fresh[0], fresh[1])  # nothing is known of time where learning starts

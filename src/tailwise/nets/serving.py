@@ -89,7 +89,7 @@ class _Served(nn.Module):
         x, asking = (x[-1:], calm[-1:]) if self.last_alone else (x, calm)
         past = self.past[:, :, self.longest - length :] if self.last_alone else self.past[:, :length, :length]
         apart = between[-1:] if self.last_alone else between
-        past = past + F.embedding(apart, self.block.elapsed).permute(2, 0, 1)
+        past = past + self.block.elapsed.index_select(1, apart.flatten()).view(self.heads, *apart.shape)
         q = self._apart(self.query(asking)) / math.sqrt(self.width // self.heads)
         near = q @ self._apart(self.key(calm)).transpose(1, 2) + past  # (A, T, T), or (A, 1, T)
         attended = near.softmax(-1) @ self._apart(self.value(calm))
