@@ -191,6 +191,17 @@ def test_other_networks_learn_and_export_what_they_need(named: dict[str, Any], t
     np.testing.assert_allclose(opened.person(asked(3, 4, 5)), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_time_that_is_none_is_no_error(odd: float) -> None:
+    scorer = fit_sequence(SMALL, training_of(chains()))
+    past = History.of([Event("u", "i03", 0.0), Event("u", "i04", odd), Event("u", "i05", 5.0)])
+
+    person = scorer.person(Request("r", history=past.place(np.array([3, 4, 5]))))
+
+    assert np.isfinite(person).all()
+    assert person.any()
+
+
 def test_the_time_between_events_tells_where_the_order_does_not() -> None:
     # After a long break people go back, after a short one on.
     rng = np.random.default_rng(0)

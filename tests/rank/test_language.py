@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from tailwise.errors import Abstain, ArtifactError
 from tailwise.pipeline import Engine
@@ -174,6 +175,19 @@ def test_a_card_that_says_something_else_is_told(stage: CrossEncoder, tmp_path: 
     (tmp_path / "cross_encoder.json").write_text(text)
 
     with pytest.raises(ArtifactError, match=r"fit the model again$"):
+        CrossEncoder.open(stage.config, None, tmp_path)  # type: ignore[arg-type]  # facts are not needed
+
+
+def test_a_graph_of_before_that_reads_pairs_is_told(stage: CrossEncoder, tmp_path: Path) -> None:
+    names = ["input_ids", "attention_mask"]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["t"]) for name in names]
+    logits = helper.make_tensor_value_info("logits", TensorProto.INT64, ["t"])
+    graph = helper.make_graph([helper.make_node("Add", names, ["logits"])], "pairs", inputs, [logits])
+    older = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    stage.save(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(older.SerializeToString())
+
+    with pytest.raises(ArtifactError, match=r"^the cross-encoder takes input_ids, attention_mask, not input_ids, part"):
         CrossEncoder.open(stage.config, None, tmp_path)  # type: ignore[arg-type]  # facts are not needed
 
 

@@ -22,18 +22,19 @@ TABLE = np.array(
 IDS = [f"i{row}" for row in range(len(TABLE))]
 
 
-def network(node: NodeProto, width: int | str) -> bytes:
+def network(node: NodeProto, width: int | str, *, timed: bool = True) -> bytes:
     vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, [1, "time", DIM])
     times = helper.make_tensor_value_info("times", TensorProto.DOUBLE, [1, "time"])
     person = helper.make_tensor_value_info("person", TensorProto.FLOAT, [1, width])
-    graph = helper.make_graph([node], "one", [vectors, times], [person])
+    graph = helper.make_graph([node], "one", [vectors, times][: 1 + timed], [person])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     raw: bytes = model.SerializeToString()
     return raw
 
 
-def mean_network() -> bytes:
-    return network(helper.make_node("ReduceMean", ["vectors"], ["person"], axes=[1], keepdims=0), DIM)
+def mean_network(*, timed: bool = True) -> bytes:
+    node = helper.make_node("ReduceMean", ["vectors"], ["person"], axes=[1], keepdims=0)
+    return network(node, DIM, timed=timed)
 
 
 def catalogue() -> Catalogue:
@@ -67,6 +68,17 @@ def test_the_network_is_told_when_these_were() -> None:
 
     assert scorer.person(asked(5, 0, (2, "dislike"), -1, 1, 3)).tolist() == [1.0, 4.0, 5.0]
     assert scorer.person(asked(2, 3)).tolist() == [0.0, 1.0]
+
+
+def test_a_network_of_before_that_reads_no_times_is_told(tmp_path: Path) -> None:
+    scorer = SequenceScorer(CONFIG, TABLE, mean_network(), catalogue().item_ids)
+    scorer.save(tmp_path)
+    (tmp_path / "sequence.onnx").write_bytes(mean_network(timed=False))
+
+    with pytest.raises(
+        ArtifactError, match=r"^the sequence network takes vectors, not vectors, times: .*; fit the model again$"
+    ):
+        SequenceScorer.open(CONFIG, catalogue(), tmp_path)
 
 
 def test_scores_are_products_with_the_table(scorer: SequenceScorer) -> None:

@@ -88,7 +88,7 @@ class CrossEncoder:
         gate: For whom the opinion counts, and how much.
         reading: What a fit made; None keeps the order: held-out people said that it does not help, or nothing has text.
 
-    Cost: some 200 ms for 50 candidates on one core; what is remembered of a history costs nothing.
+    Cost: some 45 ms for 50 candidates of 24 tokens on one core; what is remembered of a history costs nothing.
     """
 
     Config = CrossEncoderConfig
