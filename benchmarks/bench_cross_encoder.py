@@ -6,8 +6,8 @@ genres):
 
 * ``rating``: of what was shown, which was rated 4 or 5 and which less; a history is what was rated 4 or 5 before.
 * ``choice``: what was rated 4 or 5 next, against items drawn evenly from those that the person has not rated by then,
-  20 where it judges; where it teaches, everything liked of eight ratings stands behind one history with 16 of them,
-  others in each epoch;
+  20 where it judges; where it teaches, everything liked of eight ratings stands behind one history with 16 of them.
+  Each rating is in three such stretches, behind histories of unlike length, and an epoch meets all of them;
 * ``taste``: the same against items drawn as often as they are rated, as among what a retriever finds: how popular an
   item is tells nothing, so that what remains is whether it suits the history.
 
@@ -19,7 +19,7 @@ drawn from everything before the test part, the validation part with it.
 ``auc`` is over all pairs for ``rating``, and within a list for the others, whose scores can be compared there alone.
 Then the time of 100 candidates, int8.
 
-    python benchmarks/bench_cross_encoder.py [--lessons 9500] [--seed 0] [--tasks rating,choice,taste] [--test]
+    python benchmarks/bench_cross_encoder.py [--lessons 24000] [--seed 0] [--tasks rating,choice,taste] [--test]
 
 Without ``--test`` it reports on the validation part, which is where settings are chosen. Prints JSON.
 """
@@ -68,13 +68,15 @@ GOALS = {"minutes": 15.0, "lead": 0.05, "ms": 400.0}
 SHOWN, OTHERS, LIKED = 8, 20, 4.0
 NEGATIVES, TAUGHT, HISTORY = 16, 48, 32
 """Others that what teaches is compared with, of how many, and tokens of a history."""
+SHIFTS = (0, 3, 5)
+"""Where the stretches of the log that teach begin: to meet other ones is worth more than the same ones again."""
 TIMES = {"lora": 5.0, "frozen": 1.0}  # the rate, for the head
 TESTED = {"rating": 1300, "choice": 800, "taste": 800}
 """Histories of the validation part, and of the test part."""
 SHARES = (0.8, 0.9)
 RATES: dict[str, tuple[float, ...]] = {"lora": (1e-3,), "frozen": (5e-4, 1.5e-3, 5e-3)}
 """That are tried; a run of a head alone takes a minute."""
-EPOCHS = {"lora": 2, "frozen": 8}
+EPOCHS = {"lora": 1, "frozen": 8}
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def lessons(own: World, reader: Reader, task: str, parts: tuple[int, ...], most:
     for user in np.unique(own.users):
         places = np.flatnonzero(own.users == user)
         inside = places[np.isin(own.part[places], parts)]
-        for start in range(0, len(inside), SHOWN):
+        for start in sorted({n for shift in (SHIFTS if teaches else (0,)) for n in range(shift, len(inside), SHOWN)}):
             shown = inside[start : start + SHOWN]
             before = places[places < shown[0]]
             liked = own.rows[before[own.liked[before]]]
@@ -215,7 +217,9 @@ class Method:
         start, cpu = time.perf_counter(), time.process_time()
         learning, found = reader, []
         if config.tuning.method == "frozen":  # the pairs that LoRA meets, others in each epoch
-            batches = epoch_batches(teaching, batch=config.batch, negatives=config.negatives, seed=own.training.seed)
+            batches = epoch_batches(
+                teaching, reader.items, batch=config.batch, negatives=config.negatives, seed=own.training.seed
+            )
             met = range(options.epochs)
             teaching = [lesson for epoch in met for parts in batches(epoch) for part, _ in parts for lesson in part]
             learning = read_once(reader, [*teaching, *judging], config, own.training.threads)
@@ -292,7 +296,7 @@ def say(what: str, done: int, total: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lessons", type=int, default=9_500, help="histories that teach")
+    parser.add_argument("--lessons", type=int, default=24_000, help="histories that teach")
     parser.add_argument("--epochs", type=int, default=EPOCHS["lora"], help="of LoRA; a head alone has at most 8")
     parser.add_argument("--minutes", type=float, default=GOALS["minutes"], help="of the clock, for each training")
     parser.add_argument("--rank", type=int, default=8)

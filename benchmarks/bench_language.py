@@ -41,9 +41,14 @@ PATIENCE_MS = 600_000.0
 SHORT = ("popular", "ease", "als", "item_knn", "next_item", "text")
 LLM = {"gate": "always", "depth": DEPTH, "prompt_tokens": 1_000}
 SMALL = {"kind": "transformers", "model": "SmolLM2-135M-Instruct", "timeout_s": 600}
+TAUGHT = {
+    "tuning": {"targets": ["query", "value"], "embeddings": True},
+    "train": {"epochs": 1, "learning_rate": 1e-3, "head_rate": 5.0, "minutes": 60.0},
+}
+"""How MiniLM learns most in a quarter of an hour (``bench_cross_encoder.py``); a busy machine may take longer."""
 OPINIONS: dict[str, Step | None] = {
     "similarity": None,
-    "cross_encoder": Step(name="cross_encoder", settings={"weight": 1.0}),
+    "cross_encoder": Step(name="cross_encoder", settings={"weight": 1.0, **TAUGHT}),
     "likelihood": Step(name="listwise_llm", settings={**LLM, "mode": "likelihood", "backend": SMALL}),
     "first_token": Step(name="listwise_llm", settings={**LLM, "mode": "first_token", "backend": SMALL}),
 }

@@ -17,6 +17,7 @@ from torch import nn
 from tailwise.encode.pairs import TITLE_TOKENS, Frame, Words
 from tailwise.learn import pairs
 from tailwise.learn.pairs import (
+    TAUGHT_ROOM,
     Lesson,
     Reader,
     epoch_batches,
@@ -159,7 +160,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(kind: str) -> None:
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 3))
 def test_an_epoch_teaches_every_lesson_once(count: int, batch: int, epoch: int) -> None:
     lessons = [lesson([0, 1], [1, 0], (n,) * (n % 7 + 1)) for n in range(count)]
-    each = epoch_batches(lessons, batch=batch, negatives=5, seed=1)
+    each = epoch_batches(lessons, ITEMS, batch=batch, negatives=5, seed=1)
 
     groups = list(each(epoch))
 
@@ -167,6 +168,22 @@ def test_an_epoch_teaches_every_lesson_once(count: int, batch: int, epoch: int) 
     assert all(of == sum(len(part) for part, _ in parts) <= batch for parts in groups for _, of in parts)
     again = [own.past[0] for parts in each(epoch) for part, _ in parts for own in part]
     assert again == [own.past[0] for parts in groups for part, _ in parts for own in part]
+
+
+def test_lessons_that_are_as_long_to_read_stand_together() -> None:
+    long, short = lesson([1] * 8, [1, *[0] * 7]), lesson([0, 3], [1, 0], (7,) * 6)  # 17 tokens and 8
+
+    groups = list(epoch_batches([long, short] * 6, ITEMS, batch=3, negatives=9, seed=1)(0))
+
+    assert len(groups) == 4
+    assert all(len({len(own.rows) for part, _ in parts for own in part}) == 1 for parts in groups)
+
+
+def test_a_row_that_teaches_has_more_room_than_one_that_is_only_read() -> None:
+    own = lesson([1] * 120, [1, *[0] * 119])  # 360 tokens
+
+    assert len(reader().rows([own])) == 2
+    assert len(reader().rows([own], TAUGHT_ROOM)) == 1
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=12))

@@ -69,7 +69,16 @@ def config_of(folder: Path, method: str = "full", **settings: Any) -> CrossEncod
     return CrossEncoderConfig(
         model=str(folder),
         tuning=Tuning(method=method),
-        **{"train": train, "batch": 8, "dropout": 0.0, "int8": False, "threads": 1, "depth": 24, **settings},
+        **{
+            "train": train,
+            "batch": 8,
+            "dropout": 0.0,
+            "int8": False,
+            "threads": 1,
+            "depth": 24,
+            "lists": 0,
+            **settings,
+        },
     )
 
 
@@ -94,7 +103,7 @@ def test_it_learns_what_people_take(fitted: Any) -> None:
 
     assert said[0::2].min() > said[1::2].max()
     assert notes["decision"] == "used for everybody at 2"
-    assert notes["cases that taught"] == 30
+    assert notes["lists that taught"] == 30
 
 
 def test_what_was_learned_and_saved_with_the_head_says_what_the_export_says(
@@ -160,16 +169,25 @@ def test_items_without_texts_leave_the_order(tiny_backbone: Path) -> None:
     assert stage.needs == frozenset()
 
 
+def test_the_log_teaches_beside_the_slates(world: Training, tiny_backbone: Path) -> None:
+    short = TextLoop(epochs=1, warm_up_steps=2, precision="float32")
+
+    config = config_of(tiny_backbone, "frozen", weight=1.0, train=short, lists=40)
+    _, notes = fit_cross_encoder(config, world, engine_of(world))
+
+    assert notes["lists that taught"] == 30 + 40
+
+
 def test_too_few_cases_leave_the_order(world: Training, tiny_backbone: Path) -> None:
     _, notes = fit_cross_encoder(config_of(tiny_backbone), world, engine_of(world))
 
-    assert notes == {"decision": "not used: 30 cases could teach it, fewer than 100"}
+    assert notes == {"decision": "not used: 30 lists could teach it, fewer than 100"}
 
 
 def test_the_gate_lets_it_speak_where_people_it_never_met_say_so(
     tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peft, "LEAST_CASES", 20)
+    monkeypatch.setattr(peft, "LEAST_LISTS", 20)
     many = training_of(titles(), people=150)
 
     stage, notes = fit_cross_encoder(config_of(tiny_backbone), many, engine_of(many))

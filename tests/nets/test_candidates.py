@@ -111,6 +111,15 @@ def test_rows_of_other_lengths_and_padding_change_nothing(reader: CandidateReade
     assert not said[0, 1].any()  # an item that the row does not have
 
 
+@torch.no_grad()
+def test_a_row_may_be_padded_by_more_than_the_places_that_a_model_knows(reader: CandidateReader) -> None:
+    more = 400  # the models of these tests know 64 to 128 places
+    ids = torch.cat([IDS, torch.zeros(1, more, dtype=torch.long)], 1)
+    part = torch.cat([PART, torch.full((1, more), -1)], 1)
+
+    assert reader(ids, part, BOTH).numpy() == pytest.approx(reader(IDS, PART, BOTH).numpy(), abs=1e-5)
+
+
 def test_a_head_makes_one_number_an_item_and_drops_only_while_it_learns(tiny_backbone: Path) -> None:
     model, _ = open_backbone(str(tiny_backbone))
     net = CandidateReader(model, "mean", nn.Linear(16, 1), dropout=0.5)

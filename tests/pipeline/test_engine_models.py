@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailwise import artifacts
 from tailwise.data.synthetic import World
 from tailwise.errors import ArtifactError, RequestError
 from tailwise.pipeline import Engine
@@ -141,6 +142,18 @@ def test_any_damaged_file_is_named(tiny_model: Path, tmp_path: Path) -> None:
         assert str(copy) in str(caught.value)
         assert name.name in str(caught.value) or name.name == "manifest.json"
         shutil.rmtree(copy)
+
+
+def test_a_part_that_cannot_be_opened_is_told_with_its_place(tiny_model: Path, tmp_path: Path) -> None:
+    with artifacts.writing(tmp_path / "old", artifacts.check(tiny_model)) as fresh:
+        shutil.copytree(tiny_model, fresh, dirs_exist_ok=True)
+        (place,) = (path.relative_to(fresh) for path in fresh.rglob("sequence.onnx"))
+        (fresh / place).write_bytes(b"of another library")
+
+    with pytest.raises(ArtifactError) as caught:
+        Engine.open(tmp_path / "old")
+    assert str(caught.value).startswith(f"{tmp_path / 'old' / place.parent}: the sequence network cannot be run (")
+    assert str(caught.value).endswith("; fit the model again")
 
 
 def test_a_folder_that_is_no_model_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,7 +28,7 @@ TITLE_TOKENS = 16
 INPUTS = ("input_ids", "part", "which")
 """Of an exported cross-encoder."""
 ROOM = 192
-"""Tokens of a row, about: of more the attention costs more than reading the history again."""
+"""Tokens of a row that is only read, about: of more the attention costs more than reading the history again."""
 
 
 class Frame(Closed):
@@ -74,7 +75,7 @@ class Frame(Closed):
             parts += more if own else []
         return np.array(parts, np.int64)
 
-    def rows(self, past: Tokens, items: Sequence[Tokens], least: int = 1) -> list[Row]:
+    def rows(self, past: Tokens, items: Sequence[Tokens], least: int = 1, room: int = ROOM) -> list[Row]:
         """
         Inputs of the model: the history with the items in their order, as many in a row as there is room for.
 
@@ -82,13 +83,14 @@ class Frame(Closed):
             past: As ``past`` makes it.
             items: N texts, none of them empty.
             least: So many rows, if there are as many items, that several may work on them.
+            room: Tokens of a row, about.
         """
         head, tails = np.array([*self.start, *past, *self.middle], np.int64), [self._tail(item) for item in items]
-        each = 1
+        number = len(tails)
         if self.together:
-            number = max(least, -(-sum(map(len, tails)) // max(1, ROOM - len(head))))
-            each = max(1, -(-len(tails) // number))
-        return [_row(head, tails[start : start + each]) for start in range(0, len(tails), each)]
+            number = min(number, max(least, -(-sum(map(len, tails)) // max(1, room - len(head)))))
+        ends = [len(tails) * place // number for place in range(number + 1)] if number else []
+        return [_row(head, tails[start:end]) for start, end in pairwise(ends)]
 
     def _tail(self, item: Tokens) -> Tokens:
         return np.array([*item[: self.item], *self.end], np.int64)

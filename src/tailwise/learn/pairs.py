@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  what everyone calls it
 
 from tailwise.data.batch import token_batches
-from tailwise.encode.pairs import TITLE_TOKENS, Frame, Row, Tokens, Words
+from tailwise.encode.pairs import ROOM, TITLE_TOKENS, Frame, Row, Tokens, Words
 from tailwise.learn.listwise_losses import listnet_loss
 from tailwise.learn.losses import Contest, bpr
 from tailwise.learn.slates import Example
@@ -25,6 +25,8 @@ PARTS = 2
 """Of a batch, worked on side by side; fixed, so that the number of threads changes no result."""
 BUDGET = 2048
 """Rows × longest row of one batch that is only read."""
+TAUGHT_ROOM = 512
+"""Tokens of a row that teaches, about: what is read twice is also paid for twice on the way back."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,12 @@ class Reader:
         past = self.frame.past(self.titles, example.request.past.liked())
         return Lesson(past, rows[told], example.relevant[told].astype(np.float32))
 
-    def rows(self, lessons: Sequence[Lesson]) -> list[Row]:
+    def rows(self, lessons: Sequence[Lesson], room: int = ROOM) -> list[Row]:
         """What some lessons read, one below the other; a lesson has as many rows as it needs."""
         return [
-            row for own in lessons for row in self.frame.rows(own.past, [self.items.of(int(item)) for item in own.rows])
+            row
+            for own in lessons
+            for row in self.frame.rows(own.past, [self.items.of(int(item)) for item in own.rows], room=room)
         ]
 
     def read(self, rows: Sequence[Row], noise: torch.Generator | None = None) -> Tensor:
@@ -146,23 +150,31 @@ def list_auc(scores: Sequence[Floats], lessons: Sequence[Lesson]) -> float:
 
 
 def epoch_batches(
-    lessons: Sequence[Lesson], *, batch: int, negatives: int, seed: int
+    lessons: Sequence[Lesson], words: Words, *, batch: int, negatives: int, seed: int
 ) -> Callable[[int], Iterator[list[tuple[list[Lesson], int]]]]:
     """
     An epoch's number to its batches, each in ``PARTS`` parts: lessons, and how many the batch has.
 
-    Lessons with histories of like length stand together, jittered, so that little is padded and epochs differ.
+    Lessons that are as long to read stand together, jittered, so that little is padded and epochs differ.
+
+    Args:
+        lessons: That teach.
+        words: The items' texts.
+        batch: Lessons a step.
+        negatives: Others, of each lesson, that an epoch draws.
+        seed: Of what is drawn.
     """
-    lengths = np.array([len(own.past) for own in lessons], np.float64)
 
     def each(epoch: int) -> Iterator[list[tuple[list[Lesson], int]]]:
         rng = np.random.default_rng((seed, epoch))
-        order = rng.permutation(len(lessons))
-        order = order[np.argsort(lengths[order] * rng.uniform(0.9, 1.1, len(order)), kind="stable")]
+        drawn = [own.drawn(negatives, rng) for own in lessons]
+        lengths = np.array([len(own.past) + int(words.lengths(own.rows).sum()) for own in drawn], np.float64)
+        order = rng.permutation(len(drawn))
+        order = order[np.argsort(lengths[order] * rng.uniform(0.95, 1.05, len(order)), kind="stable")]
         groups = [order[start : start + batch] for start in range(0, len(order), batch)]
         for place in rng.permutation(len(groups)):
-            drawn = [lessons[own].drawn(negatives, rng) for own in groups[place]]
-            yield [(drawn[part::PARTS], len(drawn)) for part in range(PARTS) if drawn[part::PARTS]]
+            own = [drawn[lesson] for lesson in groups[place]]
+            yield [(own[part::PARTS], len(own)) for part in range(PARTS) if own[part::PARTS]]
 
     return each
 
@@ -172,7 +184,7 @@ def loss_of(reader: Reader, kind: str) -> Callable[[tuple[list[Lesson], int], to
 
     def loss(part: tuple[list[Lesson], int], noise: torch.Generator) -> Tensor:
         lessons, of = part
-        said = reader.read(reader.rows(lessons), noise)  # (ΣN,)
+        said = reader.read(reader.rows(lessons, TAUGHT_ROOM), noise)  # (ΣN,)
         longest = max(len(own.rows) for own in lessons)
         mask, labels = torch.zeros(len(lessons), longest, dtype=torch.bool), torch.zeros(len(lessons), longest)
         for place, own in enumerate(lessons):

@@ -1,4 +1,4 @@
-"""Fine-tune a language model as a cross-encoder on slates of held-out cases; others say for whom it counts."""
+"""Fine-tune a language model as a cross-encoder on the log and on held-out slates; others say for whom it counts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tailwise.encode.text import item_texts
 from tailwise.errors import ConfigError, DataError
 from tailwise.learn.checkpoint import Progress
 from tailwise.learn.gate import cases_by_length, fit_gate
+from tailwise.learn.log_lessons import log_lessons
 from tailwise.learn.loop import side_by_side, train
 from tailwise.learn.optimise import fast_bfloat16, lowered
 from tailwise.learn.pairs import (
@@ -46,8 +47,8 @@ from tailwise.types import Floats
 Notes = dict[str, float | str]
 NAME = "cross-encoder"
 """As the progress calls it."""
-LEAST_CASES = 100
-"""Cases that teach; with fewer the head would learn them by heart."""
+LEAST_LISTS = 100
+"""That teach; with fewer the head would learn them by heart."""
 FOLDS = 10
 """People are dealt into so many: the first ``TEACHING`` teach, one chooses the epoch, the others judge."""
 TEACHING = 6
@@ -62,8 +63,9 @@ def fit_cross_encoder(config: CrossEncoderConfig, training: Training, engine: En
     """
     Learn to tell from texts which candidate a person takes next.
 
-    The slates of six in ten held-out people teach it, those of one in ten choose the epoch, and the others, whom it
-    never met, say for whom its opinion counts (``learn.gate``), as int8 gives it in service.
+    Stretches of the log teach it, and the slates of six in ten held-out people; those of one in ten choose the epoch.
+    What the others took next, which taught nothing, says for whom its opinion counts (``learn.gate``), as int8 gives it
+    in service.
 
     Args:
         config: Settings.
@@ -84,18 +86,20 @@ def fit_cross_encoder(config: CrossEncoderConfig, training: Training, engine: En
     if not any(text.strip() for text in texts):
         return CrossEncoder(config, Gate(), None), {"decision": "not used: no item has a text"}
     examples = gather(training, engine, config.cases, config.depth)
-    steps = config.train.epochs * len(examples) * TEACHING // (FOLDS * config.batch * config.train.accumulate)
+    most = config.lists + len(examples) * TEACHING // FOLDS
+    steps = config.train.epochs * most // (config.batch * config.train.accumulate)
     reader = reader_of(config, training, texts, max(1, steps))
     fold = folds_of(examples, training.seed, FOLDS)
     teaching, stopping = (lessons_of(reader, examples, own) for own in (fold < TEACHING, fold == TEACHING))
-    if len(teaching) < (LEAST_CASES if config.weight is None else 1):
-        decision = f"not used: {len(teaching)} cases could teach it, fewer than {LEAST_CASES}"
+    teaching += log_lessons(reader, training, config.lists)
+    if len(teaching) < (LEAST_LISTS if config.weight is None else 1):
+        decision = f"not used: {len(teaching)} lists could teach it, fewer than {LEAST_LISTS}"
         return CrossEncoder(config, Gate(), None), {"decision": decision}
     progress = tune(reader, teaching, stopping, config=config, training=training)
     onnx = exported_reader(reader.net, config.model, int8=config.int8)
     own = save(learned(reader.net))
     stage = CrossEncoder(config, Gate(), Reading(reader.frame, reader.items, reader.titles, onnx, own))
-    notes: Notes = {"cases that taught": len(teaching), "epochs": progress.best_epoch or progress.epoch}
+    notes: Notes = {"lists that taught": len(teaching), "epochs": progress.best_epoch or progress.epoch}
     met = {example.person for example, part in zip(examples, fold, strict=True) if part <= TEACHING}
     return _gated(stage, training, engine, met, notes)
 
@@ -150,7 +154,7 @@ def tune(
     rng = np.random.default_rng(training.seed)
     some = [stopping[place].drawn(NEGATIVES_JUDGED, rng) for place in rng.permutation(len(stopping))[:MOST_JUDGED]]
     until = time.monotonic() + config.train.minutes * 60
-    batches = epoch_batches(teaching, batch=config.batch, negatives=config.negatives, seed=training.seed)
+    batches = epoch_batches(teaching, reader.items, batch=config.batch, negatives=config.negatives, seed=training.seed)
     total = -(-len(teaching) // config.batch)
     with side_by_side(training.threads) as pool:
 

@@ -82,6 +82,7 @@ class CandidateReader(nn.Module):
         if self.reading == "last":
             seen = seen & (before | (line[:, None] == line))
         places = (same & before).sum(2) + torch.where(part > 0, common.sum(1, keepdim=True), 0)
+        places = places.masked_fill(part < 0, 0)  # a long padding would have more of them than the model knows
         mask = torch.where(seen, 0.0, HIDDEN).unsqueeze(1)
         return {"attention_mask": mask, "position_ids": places + self.first}
 

@@ -12,6 +12,7 @@ from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import Contexts
 from tailwise.data.interactions import Interactions
 from tailwise.encode.meaning import Meaning
+from tailwise.errors import ArtifactError
 from tailwise.pipeline.binding import Bound, Rescore, as_stages, keyed
 from tailwise.types import Encoder
 
@@ -65,7 +66,10 @@ def read_model(folder: Path) -> Stored:
     def bind(key: str, step: Step) -> Bound:
         kind = registry.component(step.name)
         settings = settings_of(kind.Config, step.settings, where=step.name)
-        return Bound(key, step, kind.open(settings, catalogue, folder / key))
+        try:
+            return Bound(key, step, kind.open(settings, catalogue, folder / key))
+        except ArtifactError as error:  # a network that cannot be run does not know which file it was
+            raise error if str(folder) in str(error) else ArtifactError(f"{folder / key}: {error}") from error
 
     return {
         "config": config,

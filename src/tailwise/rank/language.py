@@ -34,19 +34,22 @@ class CrossEncoderConfig(Closed):
     """What is fine-tuned: a Hugging Face name, a folder, an installed package or a GGUF file."""
     tuning: Tuning = Tuning()
     """Which of its weights learn."""
-    train: TextLoop = TextLoop()
-    """How they learn."""
-    loss: Literal["bce", "pairwise", "listwise"] = "listwise"
-    """``bce``: each candidate a yes or a no; ``pairwise``: the one that was taken leads each other; ``listwise``: it is
-    chosen among them."""
-    negatives: Annotated[int, Field(ge=1)] = 7
-    """Candidates of its slate that each choice is compared with."""
+    train: TextLoop = TextLoop(epochs=1)
+    """How they learn. Other stretches of the log teach more than the same ones again."""
+    loss: Literal["bce", "pairwise", "listwise"] = "pairwise"
+    """``bce``: each candidate a yes or a no; ``pairwise``: what was taken leads each other; ``listwise``: it is chosen
+    among them."""
+    negatives: Annotated[int, Field(ge=1)] = 16
+    """Others that what was taken is compared with, drawn anew in each epoch."""
     batch: Annotated[int, Field(ge=1)] = 4
-    """Choices a step."""
+    """Lists a step."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of what the head reads that is dropped while training."""
+    lists: Annotated[int, Field(ge=0)] = 20_000
+    """At most so many stretches of the log teach it: what was liked of eight events in a row, behind what was liked
+    before them, against others that are liked as often; 0: held-out slates alone."""
     cases: Annotated[int, Field(ge=1)] = 2_000
-    """At most so many cases of held-out people teach it, stop it and judge it."""
+    """At most so many cases of held-out people teach it with their slates, stop it and judge it."""
     depth: Annotated[int, Field(ge=2, le=10_000)] = 50
     """The best of the incoming order that are judged; the others stay behind them, as they came."""
     columns: tuple[str, ...] = ()
