@@ -171,7 +171,7 @@ def test_an_epoch_teaches_every_lesson_once(count: int, batch: int, epoch: int) 
 
 
 def test_lessons_that_are_as_long_to_read_stand_together() -> None:
-    long, short = lesson([1] * 8, [1, *[0] * 7]), lesson([0, 3], [1, 0], (7,) * 6)  # 17 tokens and 8
+    long, short = lesson([1] * 8, [1, *[0] * 7]), lesson([0, 3], [1, 0])  # behind the same history
 
     groups = list(epoch_batches([long, short] * 6, ITEMS, batch=3, negatives=9, seed=1)(0))
 
