@@ -10,7 +10,7 @@ import pytest
 
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions, Training
-from tailwise.learn.log_lessons import OTHERS, STRETCH, log_lessons
+from tailwise.learn.log_lessons import OTHERS, STRETCH, TRIES, log_lessons
 from tailwise.learn.pairs import Lesson, Reader
 from tailwise.learn.peft import reader_of
 from tailwise.nets.settings_language import Tuning
@@ -118,3 +118,14 @@ def test_who_did_one_thing_has_no_history(tiny_backbone: Path, sequences: list[l
 
 def test_items_without_texts_teach_nothing(tiny_backbone: Path) -> None:
     assert made(training_of(*crowd(), blank=True), tiny_backbone)[1] == []
+
+
+def test_a_log_that_tells_little_is_not_read_to_its_end(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    nothing = np.empty(0, np.int64)
+    monkeypatch.setattr(
+        "tailwise.learn.log_lessons._stretch", lambda *_, **__: (looked.append(1), (nothing, nothing))[1]
+    )
+
+    assert made(training_of(*crowd()), tiny_backbone, most=3)[1] == []
+    assert len(looked) == 3 * TRIES

@@ -23,7 +23,7 @@ from tailwise.learn.pairs import Lesson, list_auc
 from tailwise.learn.peft import fit_cross_encoder, loop_of, reader_of, tune, until_over
 from tailwise.learn.peft_export import exported_reader
 from tailwise.nets import language
-from tailwise.nets.adapting import load_learned
+from tailwise.nets.adapting import adapt, load_learned
 from tailwise.nets.session import open_session
 from tailwise.nets.settings_language import TextLoop, Tuning
 from tailwise.pipeline import Engine
@@ -176,6 +176,18 @@ def test_the_log_teaches_beside_the_slates(world: Training, tiny_backbone: Path)
     _, notes = fit_cross_encoder(config, world, engine_of(world))
 
     assert notes["lists that taught"] == 30 + 40
+
+
+def test_steps_are_planned_by_what_the_log_can_teach(
+    world: Training, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[int] = []
+    monkeypatch.setattr(peft, "adapt", lambda model, _, *, seed, steps: (planned.append(steps), adapt(model, _))[1])
+
+    config = config_of(tiny_backbone, "frozen", weight=1.0, train=TextLoop(epochs=2, minutes=1e-9), lists=10**6)
+    fit_cross_encoder(config, world, engine_of(world))
+
+    assert planned == [2 * (len(world.interactions) + 30) // 8]
 
 
 def test_too_few_cases_leave_the_order(world: Training, tiny_backbone: Path) -> None:

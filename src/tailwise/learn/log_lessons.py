@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.data.interactions import Interactions, Training
-from tailwise.encode.pairs import Words
 from tailwise.learn.pairs import Lesson, Reader
 from tailwise.types import Rows
 
@@ -20,6 +19,8 @@ OTHERS = 48
 """Items that a lesson has beside; each epoch compares with some of them."""
 DRAWS = 4
 """Times as many are drawn at once, for some come twice or were taken."""
+TRIES = 10
+"""Places of the log that are looked at for each lesson wanted: where few items have a text, most tell nothing."""
 
 
 def log_lessons(reader: Reader, training: Training, most: int) -> list[Lesson]:
@@ -41,16 +42,16 @@ def log_lessons(reader: Reader, training: Training, most: int) -> list[Lesson]:
     """
     own, rng = training.interactions, np.random.default_rng((training.seed, 4))
     later = np.setdiff1d(np.arange(len(own)), own.offsets)  # who begins there has a past
-    wanted = own.counts() * told(reader.items, np.arange(own.n_items))
+    wanted = own.counts() * (reader.items.lengths(np.arange(own.n_items)) > 0)
     if not wanted.any():
         return []
     until = np.cumsum(wanted, dtype=np.float64)
     made: list[Lesson] = []
-    for place in rng.permutation(later):
+    for place in rng.permutation(later)[: TRIES * most]:
         if len(made) >= most:
             break
         liked, new = _stretch(own, int(place), seen=not training.exclude_seen)
-        new, past = new[told(reader.items, new)], reader.frame.past(reader.titles, liked)
+        new, past = new[reader.items.lengths(new) > 0], reader.frame.past(reader.titles, liked)
         if not len(new) or not len(past):
             continue
         others = _drawn(until, np.concatenate([liked, new]) if training.exclude_seen else new, rng)
@@ -58,11 +59,6 @@ def log_lessons(reader: Reader, training: Training, most: int) -> list[Lesson]:
             labels = np.arange(len(new) + len(others)) < len(new)
             made.append(Lesson(past, np.concatenate([new, others]), labels.astype(np.float32)))
     return made
-
-
-def told(items: Words, rows: Rows) -> NDArray[np.bool_]:
-    """Which rows have a text."""
-    return np.asarray(items.lengths(rows) > 0, bool)
 
 
 def _stretch(own: Interactions, place: int, *, seen: bool) -> tuple[Rows, Rows]:

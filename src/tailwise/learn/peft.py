@@ -86,7 +86,7 @@ def fit_cross_encoder(config: CrossEncoderConfig, training: Training, engine: En
     if not any(text.strip() for text in texts):
         return CrossEncoder(config, Gate(), None), {"decision": "not used: no item has a text"}
     examples = gather(training, engine, config.cases, config.depth)
-    most = config.lists + len(examples) * TEACHING // FOLDS
+    most = min(config.lists, len(training.interactions)) + len(examples) * TEACHING // FOLDS
     steps = config.train.epochs * most // (config.batch * config.train.accumulate)
     reader = reader_of(config, training, texts, max(1, steps))
     fold = folds_of(examples, training.seed, FOLDS)
