@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'tailwise[
 from hypothesis import given, settings  # noqa: E402  after the package that may be absent
 from hypothesis import strategies as st  # noqa: E402
 
-from tailwise.nets.sequence import SequenceNet, between_events, dropped, fading, since_before  # noqa: E402
+from tailwise.nets.sequence import Block, SequenceNet, between_events, dropped, fading, since_before  # noqa: E402
 from tailwise.nets.settings import SequenceShape  # noqa: E402
 
 SHAPE = SequenceShape(dim=16, layers=2, heads=4, max_length=12, feedforward=2, dropout=0.5)
@@ -124,6 +124,32 @@ def test_how_long_ago_an_event_was_is_what_attention_may_tell_it_by() -> None:
     assert torch.equal(learned[0], fresh[0])
     assert torch.equal(learned[1][:, 0], fresh[1][:, 0])
     assert not torch.allclose(learned[1][:, 1], fresh[1][:, 1], atol=1e-3)
+
+
+def test_attention_and_its_gradients_are_those_of_torchs_own() -> None:
+    torch.manual_seed(6)
+    block = Block(SHAPE).eval()
+    x = torch.randn(2, 7, 16, requires_grad=True)
+    between = between_events(torch.rand(2, 7, dtype=torch.float64).cumsum(1) * 1e6)
+    with torch.no_grad():
+        block.elapsed.normal_()
+
+    def plainly() -> torch.Tensor:
+        calm = block.before_attention(x)
+        q, k, v = block.query_key_value(calm).view(2, 7, 3, 4, 4).permute(2, 0, 3, 1, 4)
+        mask = block.past(7, -float("inf")) + block.elapsed[:, between].transpose(0, 1)
+        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = x + block.out(attended.transpose(1, 2).reshape(2, 7, 16))
+        added: torch.Tensor = y + block.narrow(block.inner(block.widen(block.before_feedforward(y))))
+        return added
+
+    learn = (x, block.elapsed, block.recency, block.query_key_value.weight)
+    found, expected = (
+        (out, *torch.autograd.grad(out.square().sum(), learn)) for out in (block(x, None, between), plainly())
+    )
+
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
