@@ -4,12 +4,13 @@ import random
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.data.baskets import TELLING
 from tailwise.data.catalogue import Catalogue
-from tailwise.data.holdout import hold_out
+from tailwise.data.holdout import HEARD, hold_out, repeat_rate
 from tailwise.data.interactions import Held, Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.types import AGAINST, Rows
@@ -206,3 +207,40 @@ def test_targets_alone_make_one_case_a_person() -> None:
     assert isinstance(cases, Held)
     assert (cases.people.tolist(), cases.targets[0].tolist()) == ([1], [2])
     assert cases.past(0, catalogue()).item_ids.tolist() == ["i1"]
+
+
+@given(ROWS)
+@settings(max_examples=40)
+def test_the_repeat_rate_is_the_share_of_likes_that_do_the_same_again_later(rows: list[Row]) -> None:
+    liked = {row for row in rows if row[3] not in AGAINST}
+    acts = {(user, item, event) for user, item, _, event in liked}
+
+    assert repeat_rate(interactions(rows)) == pytest.approx(1 - len(acts) / len(liked) if liked else 0.0)
+
+
+def test_looking_and_then_buying_is_no_repeat_nor_is_the_same_row_twice() -> None:
+    rows: list[Row] = [("ann", "i0", 1, "view"), ("ann", "i0", 2, "cart"), ("ann", "i0", 3, "purchase")]
+
+    assert repeat_rate(interactions([*rows, *rows])) == 0.0
+    assert repeat_rate(interactions([*rows, ("ann", "i0", 4, "purchase")])) == pytest.approx(1 / 4)
+
+
+def test_one_machine_does_not_speak_for_everybody() -> None:
+    people: list[Row] = [(f"u{n}", item, day, "view") for n in range(50) for day, item in enumerate(ITEMS)]
+    machine: list[Row] = [("machine", "i0", day, "view") for day in range(20 * HEARD)]
+
+    assert repeat_rate(interactions([*people, *machine])) == pytest.approx(HEARD / (HEARD + 200), abs=0.01)
+
+
+def test_a_case_of_who_is_shown_new_items_alone_begins_with_the_first_look_at_one() -> None:
+    steps = ("view", "cart", "purchase")
+    rows: list[Row] = [("ann", f"i{n}", 3 * n + step, kind) for n in range(4) for step, kind in enumerate(steps)]
+
+    left, held = hold_out(interactions(rows), new=True)
+    spoilt, plain = hold_out(interactions(rows))
+
+    assert [target.tolist() for target in held.targets] == [[3]]
+    assert held.past(0, catalogue()).item_ids.tolist() == ["i0"] * 3 + ["i1"] * 3 + ["i2"] * 3
+    assert len(left) == 9
+    assert "i3" in plain.past(0, catalogue()).item_ids  # which nobody could be shown
+    assert len(spoilt) == 11

@@ -183,21 +183,11 @@ def test_very_old_events_fade_without_a_warning() -> None:
     assert interactions(rows).decayed(1.0).tolist() == [0.0, 1.0, 0.0, 0.0]
 
 
-@given(ROWS)
-@settings(max_examples=40)
-def test_the_repeat_rate_is_the_share_of_likes_that_do_the_same_again(rows: list[Row]) -> None:
-    liked = [(user, item, event) for user, item, _, event in rows if event not in AGAINST]
+def test_the_usual_gap_is_the_median_between_the_moments_of_a_person() -> None:
+    rows: list[Row] = [("ann", "i0", 0, "view"), ("ann", "i1", 0, "view"), ("ann", "i2", 2, "view")]
 
-    rate = interactions(rows).repeat_rate()
-
-    assert rate == pytest.approx(1 - len(set(liked)) / len(liked) if liked else 0.0)
-
-
-def test_looking_and_then_buying_is_no_repeat() -> None:
-    rows: list[Row] = [("ann", "i0", 1, "view"), ("ann", "i0", 2, "cart"), ("ann", "i0", 3, "purchase")]
-
-    assert interactions(rows).repeat_rate() == 0.0
-    assert interactions([*rows, ("ann", "i0", 4, "purchase")]).repeat_rate() == pytest.approx(1 / 4)
+    assert interactions(rows[:2]).usual_gap == 0.0
+    assert interactions([*rows, ("bob", "i0", 3, "view"), ("bob", "i1", 7, "view")]).usual_gap == 3 * DAY
 
 
 def test_what_is_saved_opens_equal(tmp_path: Path) -> None:

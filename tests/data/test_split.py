@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import takewhile
 
 import polars as pl
 import pytest
@@ -199,8 +200,11 @@ def slow_last(rows: list[Row]) -> dict[str, Row]:
         own[item, time] = max(own.get((item, time), kind), kind, key=kinds.index)
     last = {}
     for user, own in acts.items():
-        if len(own) >= 2:
-            item, time = max(own, key=lambda act: (act[1], act[0]))
+        acts_in_order = sorted(own, key=lambda act: (act[1], act[0]))
+        item, time = acts_in_order[-1]
+        run = [own[act] for act in takewhile(lambda act, item=item: act[0] == item, reversed(acts_in_order))]
+        held = run if len(set(run)) > 1 else run[:1]
+        if len(own) > len(held):
             last[user] = (user, item, START + time, own[item, time])
     return last
 
@@ -297,3 +301,24 @@ def test_the_leak_check_finds_a_held_out_item() -> None:
 
 def test_an_event_before_the_target_at_the_same_time_is_no_leak() -> None:
     check_leak(plant(split_last(dataset(SMALL)), ("u", "b", 4, "view")))
+
+
+def test_looking_and_then_buying_is_one_act_and_buying_twice_is_two() -> None:
+    steps = ("view", "cart", "purchase")
+    rows: list[tuple[str, str, int, str]] = [
+        ("u", item, 3 * n + step, kind) for n, item in enumerate("abc") for step, kind in enumerate(steps)
+    ]
+    again = [("u", item, n, "purchase") for n, item in enumerate("abcc")]
+
+    funnel, twice = split_last(dataset(rows)), split_last(dataset(again))
+
+    assert funnel.test.select("item_id", "event").rows() == [("c", "purchase")]
+    assert set(funnel.train.events["item_id"]) == {"a", "b"}
+    assert twice.train.events["item_id"].to_list() == ["a", "b", "c"]
+    check_leak(funnel)
+
+
+def test_who_has_done_one_thing_alone_in_several_steps_has_no_last_one_to_predict() -> None:
+    rows = [("u", "a", 0, "view"), ("u", "a", 1, "purchase"), ("v", "a", 0, "view"), ("v", "b", 1, "view")]
+
+    assert split_last(dataset(rows)).test["user_id"].to_list() == ["v"]

@@ -53,7 +53,9 @@ def slate_of(*item_ids: str, **columns: list[Any]) -> Slate:
 
 def asking(*past: str, k: int = 10, event: str = "click") -> Request:
     events = [Event("ann", item, float(time), event) for time, item in enumerate(past)]
-    return Request("r", k=k, history=History.of(events))
+    history = History.of(events)
+    rows = [list(FILMS).index(item) if item in FILMS else -1 for item in history.item_ids]
+    return Request("r", k=k, history=history.place(np.array(rows, np.int64)))
 
 
 def explain(request: Request, slate: Slate, **settings: Any) -> list[list[str]]:

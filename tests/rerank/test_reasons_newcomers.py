@@ -24,7 +24,8 @@ def said(newcomer: list[int], *past: tuple[str, str], locale: str = "en", most: 
     vectors = np.array([FACTS.facts["vector"][name] for name in names])
     events = [Event("", item_id, float(time), kind) for time, (item_id, kind) in enumerate(past)]
     slate = Slate(names, np.ones(len(names), np.float32), {"vector": vectors, "newcomer": np.array(newcomer)})
-    request = Request("r", history=History.of(events), context={"locale": locale})
+    history = History.of(events)
+    request = Request("r", history=history.place(np.arange(len(history))), context={"locale": locale})
     answer = Reasons.open(Reasons.Config(most=most), FACTS, Path())(request, slate)
     return [[reason["text"] for reason in reasons] for reasons in answer.columns["reasons"]]
 

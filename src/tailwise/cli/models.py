@@ -92,6 +92,7 @@ def rank_requests(options: argparse.Namespace) -> int:
     from tailwise.pipeline import Engine
     from tailwise.pipeline.explain import explain
     from tailwise.pipeline.explained import Effort
+    from tailwise.rerank.phrases import reader_of
     from tailwise.serve.wire import decode_request, encode_answer
 
     engine = Engine.open(options.model, state=options.state)
@@ -112,7 +113,9 @@ def rank_requests(options: argparse.Namespace) -> int:
                     except RequestError as error:
                         raise RequestError(f"{options.requests} line {number}: {error}") from error
                     told = None if why is None else why.items
-                    out.write(encode_answer(engine, answer, explain=options.explain, explanations=told) + b"\n")
+                    own = reader_of(request)
+                    made = encode_answer(engine, answer, explain=options.explain, language=own, explanations=told)
+                    out.write(made + b"\n")
         fresh.replace(options.out)
     except OSError as error:
         raise UnavailableError(f"{options.out} cannot be written: {error.strerror}") from error

@@ -7,9 +7,9 @@ from enum import Enum
 import numpy as np
 import polars as pl
 
-BASKET = 5
+BASKET = 3
 """From so many events at one moment on average, people act at once. Ratings typed in one after the other have 1 to 2,
-a shop's invoices 20 and more."""
+a weekly shopping list some, a shop's invoices 20 and more."""
 TELLING = 200
 """So many people with two baskets tell what follows what, however many have one only."""
 

@@ -123,10 +123,29 @@ class Catalogue:
         """(M, D) unit rows, zeros where an item has no text."""
         return np.asarray(self._arrays["vector"][:-1], np.float32)
 
-    def title(self, row: int) -> str:
-        """What people call the item: its title, else its id."""
-        title = self._arrays["title"][row] if "title" in self._arrays else None
-        return title if isinstance(title, str) else str(self.item_ids[row])
+    def title(self, row: int, language: str = "") -> str:
+        """
+        What people call the item: its title, else its id.
+
+        Args:
+            row: Of the catalogue.
+            language: Whose title is preferred, as ``zh`` for ``title_zh``; then ``title`` counts, then any other.
+        """
+        for name in (f"title_{language}", "title", *self._titles):
+            own = self._arrays[name][row] if name in self._arrays else None
+            if isinstance(own, str) and own.strip():
+                return own
+        return str(self.item_ids[row])
+
+    def titles(self, item_ids: Ids, rows: Rows, language: str = "") -> list[str]:
+        """What people call items; the id of one that the catalogue does not know, whose row is -1."""
+        both = zip(item_ids.tolist(), rows.tolist(), strict=True)
+        return [self.title(row, language) if row >= 0 else item_id for item_id, row in both]
+
+    @cached_property
+    def _titles(self) -> tuple[str, ...]:
+        """Columns of titles in one language."""
+        return tuple(sorted(name for name in self._arrays if name.startswith("title_")))
 
     def recounted(self, popularity: Floats, recent: Floats) -> Self:
         """The same items with other counts, (M,) each; everything else is shared."""

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailwise.data.interactions import Held, Interactions
-from tailwise.types import Rows
+from tailwise.types import EVENT_KINDS, Rows
 
 SHARE = 10
 """One in so many of a person's acts may be held out, and never fewer than one."""
 
+HEARD = 100
+"""Events of one person that count, at most, where the whole log is asked how people act."""
+
+
+def repeat_rate(whole: Interactions) -> float:
+    """
+    Share of liked events that do again, later, what the same person did with the same item before.
+
+    Looking at an item, putting it into the cart and buying it are three things done once each. Of one person at most
+    ``HEARD`` events count, or a single machine would speak for everybody.
+    """
+    likes = np.flatnonzero(whole.likes)
+    if not len(likes):
+        return 0.0
+    users, times = whole.users[likes], whole.times[likes]
+    acts = (users * np.int64(whole.n_items) + whole.rows[likes]) * len(EVENT_KINDS) + whole.kinds[likes]
+    order = np.lexsort((times, acts))
+    users, same, later = users[order], np.diff(acts[order]) == 0, np.diff(times[order]) > 0
+    again = np.bincount(users[1:][same & later], minlength=len(whole.user_ids))
+    done = again + np.bincount(users[np.append(True, ~same)], minlength=len(again))  # the same row twice is one act
+    heard = np.minimum(1.0, HEARD / np.maximum(done, 1))
+    return float((again * heard).sum() / (done * heard).sum())
+
 
 def hold_out(
-    whole: Interactions, *, least: int = 3, most: int = 5_000, cases: int = 5, seed: int = 0
+    whole: Interactions, *, least: int = 3, most: int = 5_000, cases: int = 5, seed: int = 0, new: bool = False
 ) -> tuple[Interactions, Held]:
     """
     Take what people did last out of a log, as cases to predict.
@@ -28,6 +52,8 @@ def hold_out(
         most: People at most, drawn by ``seed``, so that a large log keeps its last events to learn from.
         cases: Of one person, at most.
         seed: Of the draw.
+        new: Whether what a person has had is not shown again: then a case is the first that was done with an item, and
+            who looks at it, puts it into the cart and buys it is one case, not three of which two are known.
 
     Returns:
         The events before everybody's first case, and the cases. Nothing remains that a person did after the first
@@ -35,7 +61,8 @@ def hold_out(
 
     Cost: O(E), and a pass in Python over the cases.
     """
-    places = np.flatnonzero(whole.likes)
+    wanted = whole.likes & whole.firsts if new else whole.likes
+    places = np.flatnonzero(wanted)
     counts = np.bincount(whole.users[places], minlength=len(whole.user_ids))
     begins = _acts(whole, places)
     acts = np.bincount(whole.users[begins], minlength=len(whole.user_ids))
@@ -46,7 +73,7 @@ def hold_out(
     taken = np.clip(acts // SHARE, 1, cases)[whole.users[begins]]
     picked = np.isin(whole.users[begins], chosen) & (np.arange(len(begins)) >= last - taken)
     ends = begins[picked]
-    held = Held(whole, whole.users[ends], ends, whole.times[ends], _targets(whole, ends))
+    held = Held(whole, whole.users[ends], ends, whole.times[ends], _targets(whole, ends, wanted))
     return _before(whole, held), held
 
 
@@ -59,15 +86,15 @@ def _acts(whole: Interactions, places: Rows) -> Rows:
     return baskets[baskets > whole.offsets[whole.users[baskets]]]
 
 
-def _targets(whole: Interactions, ends: Rows) -> tuple[Rows, ...]:
-    """Rows of the cases that begin at some places: an item each, or with it all that was liked in its basket."""
+def _targets(whole: Interactions, ends: Rows, wanted: NDArray[np.bool_]) -> tuple[Rows, ...]:
+    """Rows of the cases that begin at some places: an item each, or all of its basket that is ``wanted``, (E,)."""
     if not whole.in_baskets:
         return tuple(whole.rows[ends, None])
     starts = np.append(whole.moment_starts, len(whole))
     place = np.searchsorted(starts, ends)
     stops = np.where(starts[place] == ends, starts[np.minimum(place + 1, len(starts) - 1)], ends + 1)
     owns = (slice(end, stop) for end, stop in zip(ends, stops, strict=True))
-    return tuple(np.unique(whole.rows[own][whole.likes[own]]) for own in owns)
+    return tuple(np.unique(whole.rows[own][wanted[own]]) for own in owns)
 
 
 def _before(whole: Interactions, held: Held) -> Interactions:

@@ -138,22 +138,24 @@ class Interactions:
         weights = np.exp2(-age_days / half_life_days)
         return np.bincount(self.rows[self.likes], weights=weights, minlength=self.n_items).astype(np.float32)
 
-    def repeat_rate(self) -> float:
-        """
-        Share of liked events that do again what the same person did with the same item before.
-
-        Looking at an item, putting it into the cart and buying it are three things done once each.
-        """
-        if not self.likes.any():
-            return 0.0
-        acts = (self.users * np.int64(self.n_items) + self.rows) * len(EVENT_KINDS) + self.kinds
-        return 1.0 - len(np.unique(acts[self.likes])) / int(self.likes.sum())
+    @cached_property
+    def firsts(self) -> NDArray[np.bool_]:
+        """(E,) whether it is the first that the person did with the item."""
+        first = np.zeros(len(self), bool)
+        first[np.unique(self.users * np.int64(self.n_items) + self.rows, return_index=True)[1]] = True
+        return first
 
     @cached_property
     def moment_starts(self) -> Rows:
         """Where each person's each moment begins: events at one time are one moment."""
         new = (np.diff(self.times) != 0) | (np.diff(self.users) != 0)
         return np.flatnonzero(np.append(np.full(min(len(self), 1), fill_value=True), new))
+
+    @cached_property
+    def usual_gap(self) -> float:
+        """Seconds from one moment of a person to the next, the median; 0 where nobody has two."""
+        gaps = np.diff(self.times)[np.diff(self.users) == 0]
+        return float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 0.0
 
     def save(self, folder: Path) -> None:
         """Write the events."""

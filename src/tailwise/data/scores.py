@@ -119,10 +119,17 @@ def with_best_moved(slate: Slate, moved: Floats) -> Slate:
     """
     The slate when the first of it have new scores, (≤ N,): the others stay behind them, in their order.
 
+    So does among the first what the catalogue does not know (``row`` -1), as it came: nothing can be judged of it.
+
     >>> slate = Slate(np.array(["a", "b", "c", "d"], object), np.array([9.0, 8.0, 2.0, 1.0], np.float32))
     >>> with_best_moved(slate, np.array([0.5, 3.0], np.float32)).scores.tolist()
     [3.0, 0.5, -0.5, -1.5]
     """
+    unknown = slate.columns["row"][: len(moved)] < 0 if "row" in slate.columns else np.zeros(len(moved), bool)
+    if unknown.any() and not unknown.all():
+        below = moved[~unknown].min() - np.arange(1, unknown.sum() + 1)
+        moved = moved.copy()
+        moved[unknown] = below
     rest = slate.scores[len(moved) :]
     if len(rest):  # they keep their distances, below the last that was re-ranked
         with np.errstate(invalid="ignore"):  # of what has no score there is none

@@ -49,15 +49,31 @@ def split_last(dataset: Dataset, *, least: int = 2) -> Split:
     sets = acts_of(dataset.events) is Acts.SETS
     events = by_lot(dataset.events) if sets else dataset.events
     acts = events.unique(MOMENT, keep="last", maintain_order=True)
-    enough = pl.len().over("user_id") >= least
-    test = acts.filter(enough & pl.col("user_id").is_last_distinct())
+    acts = acts.with_columns(last=pl.col("user_id").is_last_distinct()) if sets else _runs(acts)
+    enough = (~pl.col("last")).sum().over("user_id") >= least - 1
+    held = acts.filter(enough & pl.col("last"))
+    test = held.filter(pl.col("user_id").is_last_distinct()).drop("last")
     if test.is_empty():
         raise DataError(f"nobody has {least} events, so that nobody has a last one to predict; add events")
-    train = dataset.events.join(test, on=MOMENT, how="anti", maintain_order="left")
+    train = dataset.events.join(held, on=MOMENT, how="anti", maintain_order="left")
     note = "each person's last event; what other people did later is in training"
     if sets:
         note = "an event of each person, drawn by lot, since times tell no order; the others' are in training"
     return Split("last", dataset.with_events(train), test, None, note)
+
+
+def _runs(acts: pl.DataFrame) -> pl.DataFrame:
+    """
+    Acts with a column ``last``: whether they are their person's last.
+
+    Who looks at an item, puts it into the cart and buys it, with nothing in between, acts once: else what is held out
+    would be known. Acts of one kind in a row are done again.
+    """
+    same = (pl.col("item_id") == pl.col("item_id").shift(1).over("user_id")).fill_null(value=False)
+    acts = acts.with_columns(run=(~same).cum_sum().over("user_id"))
+    newest = pl.col("run") == pl.col("run").max().over("user_id")
+    kinds = pl.col("event").n_unique().over("user_id", "run")
+    return acts.with_columns(last=pl.col("user_id").is_last_distinct() | (newest & (kinds > 1))).drop("run")
 
 
 def split_time(dataset: Dataset, *, at: float | None = None, share: float = 0.8) -> Split:

@@ -23,7 +23,7 @@ from tailwise import registry
 from tailwise.config import PipelineConfig, Settings, Step, settings_of
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import Contexts, check_context
-from tailwise.data.holdout import hold_out
+from tailwise.data.holdout import hold_out, repeat_rate
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.encode.meaning import Meaning
@@ -123,9 +123,9 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
         start=None if begun is None else begun.version,
     )
     own = None if checkpoints is None else checkpoints / facts["version"]
-    repeats = interactions.repeat_rate()
+    repeats = repeat_rate(interactions)
     exclude_seen = repeats < REPEATS if job.config.exclude_seen is None else job.config.exclude_seen
-    inner, held = hold_out(interactions, seed=seed)
+    inner, held = hold_out(interactions, seed=seed, new=exclude_seen)
     if len(interactions) >= least and not len(held):
         log.warning("nothing to choose by: nobody did enough to hold something out of; settings keep their defaults")
     everything = Training(

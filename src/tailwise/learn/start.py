@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,11 @@ def training_part(data: Dataset, until: float | None, holdout: str | None, *, le
         ConfigError: ``holdout`` is something else than ``last``.
     """
     whole, before = data, data.events.height
+    times = data.events["time"].to_numpy()
+    if before and (times.max() > time.time() + 86_400 or times.min() < 0):
+        log.warning(
+            "times of %s lie after now or before 1970: are they in seconds? tailwise validate tells which", data.name
+        )
     if until is not None:
         data = data.with_events(data.events.filter(pl.col("time") < until))
     if holdout == "last":

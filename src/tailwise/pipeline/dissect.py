@@ -9,9 +9,10 @@ import numpy as np
 
 from tailwise.pipeline.asking import Answer
 from tailwise.pipeline.evidence import by_item, fusion_of
-from tailwise.pipeline.explained import Carried, Explanation, Move, Part, Ranks, titles
+from tailwise.pipeline.explained import Carried, Explanation, Move, Part, Ranks
 from tailwise.pipeline.shapley import SOURCES, Kind, judges, shapley
 from tailwise.pipeline.signals import signal_names
+from tailwise.rerank.phrases import reader_of
 from tailwise.retrieve.pairs import Additive
 from tailwise.types import Column, Floats, Ids, Request, Rows, Slate, ids_of
 
@@ -38,7 +39,7 @@ class Dissection:
         parts, fused, history = self._fused(chosen, rows)
         kinds, values, baseline = self._kinds(slate, places)
         reasons, rules = _column(final, "reasons", after), _column(final, "fired", after)
-        names = titles(self._engine.catalogue, chosen, rows)
+        names = self._titles(chosen, rows)
         return [
             Explanation(
                 str(item_id),
@@ -64,7 +65,7 @@ class Dissection:
         """Explanations of items that joined later, for a place that a stage had for them: no judge was asked."""
         final = self._steps[-1][1]
         after, shown = places_in(final.item_ids, chosen), places_in(self._answer.slate.item_ids, chosen)
-        names = titles(self._engine.catalogue, chosen, self._engine.catalogue.rows(chosen))
+        names = self._titles(chosen, self._engine.catalogue.rows(chosen))
         reasons, rules = _column(final, "reasons", after), _column(final, "fired", after)
         return [
             Explanation(
@@ -106,6 +107,9 @@ class Dissection:
         fused = [float(adds[at[n]].sum()) if np.isfinite(own[n]).any() else None for n in range(len(chosen))]
         return rank, fused, self._carried(rows, dict(zip(names, units.tolist(), strict=True)))
 
+    def _titles(self, item_ids: Ids, rows: Rows) -> list[str]:
+        return self._engine.catalogue.titles(item_ids, rows, reader_of(self._request))
+
     def _carried(self, rows: Rows, units: dict[str, float]) -> list[tuple[tuple[Carried, ...], float]]:
         """What each item of the history adds to each row's fused score, the ``MOST_CARRIED`` largest, and the rest."""
         past = self._request.past
@@ -117,7 +121,7 @@ class Dissection:
                 by[bound.step.name] = summed  # (n, I)
         if not by:
             return [((), 0.0)] * len(rows)
-        names = titles(self._engine.catalogue, past.item_ids[places], past.rows[places])
+        names = self._titles(past.item_ids[places], past.rows[places])
         total = np.sum(list(by.values()), axis=0)  # (n, I)
 
         def one(n: int, i: int) -> Carried:

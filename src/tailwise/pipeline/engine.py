@@ -32,7 +32,7 @@ from tailwise.pipeline.evidence import citing, with_carried
 from tailwise.pipeline.explain import explain
 from tailwise.pipeline.explained import Explained
 from tailwise.pipeline.hydrate import check_signals, hydrate
-from tailwise.pipeline.recall import NEWEST, Recall, past_of
+from tailwise.pipeline.recall import NEWEST, Recall, in_line, past_of
 from tailwise.pipeline.stored import read_model, write_model
 from tailwise.retrieve.merge import reciprocal_rank_fusion
 from tailwise.retrieve.unasked import unasked_order
@@ -241,6 +241,7 @@ class Engine:
         if request.history is not None:
             past = self._place(request.history)
             past = past if request.time is None else past.take(past.times <= request.time)
+            past = in_line(past, self.people, self.manifest)
         elif request.user_id is not None:
             person, stale = self.recall.read(self.store, request.user_id)
             past = past_of(self.people, self.catalogue, request.user_id, person, request.time)

@@ -21,7 +21,8 @@ from tailwise.pipeline.absent import below, missing
 from tailwise.pipeline.asking import Answer
 from tailwise.pipeline.counterfactual import Order, Trials, falls
 from tailwise.pipeline.dissect import Dissection, places_in
-from tailwise.pipeline.explained import Counterfactual, Effort, Explained, Explanation, Missing, Ranks, titles
+from tailwise.pipeline.explained import Counterfactual, Effort, Explained, Explanation, Missing, Ranks
+from tailwise.rerank.phrases import reader_of
 from tailwise.types import AGAINST, Ids, Patient, Request, Slate, ids_of
 
 
@@ -60,11 +61,11 @@ def explain(engine: Ranks, request: Request, item_id: str | None = None, effort:
     late = (places < 0) & np.isin(chosen, seen.steps[-1][1].item_ids)  # what a stage brought came to no step before it
     if item_id is not None and places[0] < 0 and not late[0]:
         why = missing(engine, request, resolved, answer, item_id)
-        return Explained(answer, (_stranger(engine, item_id, why),), gates, 0)
+        return Explained(answer, (_stranger(engine, item_id, why, reader_of(resolved)),), gates, 0)
     dissection = Dissection(engine, resolved, seen.steps, answer)
     explained = merged(chosen, dissection.items(places[~late]), dissection.brought(chosen[late]))
     if item_id is not None and explained[0].place is None:
-        explained = [replace(explained[0], missing=below(explained[0], answer))]
+        explained = [replace(explained[0], missing=below(explained[0], resolved, answer))]
     again = _again(engine, resolved, answer)
     shown = answer.slate.item_ids.tolist()
     if effort.tries and not (_asks(engine) <= gates.keys()):
@@ -72,7 +73,7 @@ def explain(engine: Ranks, request: Request, item_id: str | None = None, effort:
     trials = Trials(again, tries=effort.tries, seconds=effort.seconds)
     carriers = {e.item_id: _carriers(e, resolved) for e in explained if e.place is not None and e.item_id in shown}
     found = falls(shown, carriers, trials)
-    items = tuple(replace(e, without=_without(engine, e.item_id, shown, found)) for e in explained)
+    items = tuple(replace(e, without=_without(engine, e.item_id, shown, found, reader_of(resolved))) for e in explained)
     return Explained(answer, items, gates, len(trials))
 
 
@@ -113,18 +114,18 @@ def _again(engine: Ranks, request: Request, answer: Answer) -> Order:
 
 
 def _without(
-    engine: Ranks, item_id: str, shown: list[str], found: dict[str, tuple[frozenset[str], int | None]]
+    engine: Ranks, item_id: str, shown: list[str], found: dict[str, tuple[frozenset[str], int | None]], language: str
 ) -> Counterfactual | None:
     if item_id not in found:
         return None
     gone, after = found[item_id]
     item_ids = ids_of(sorted(gone))
-    names = titles(engine.catalogue, item_ids, engine.catalogue.rows(item_ids))
+    names = engine.catalogue.titles(item_ids, engine.catalogue.rows(item_ids), language)
     return Counterfactual(tuple(item_ids.tolist()), tuple(names), shown.index(item_id) + 1, after)
 
 
-def _stranger(engine: Ranks, item_id: str, why: Missing) -> Explanation:
+def _stranger(engine: Ranks, item_id: str, why: Missing, language: str) -> Explanation:
     """An item that never came to the stages."""
     one = ids_of([item_id])
-    (title,) = titles(engine.catalogue, one, engine.catalogue.rows(one))
+    (title,) = engine.catalogue.titles(one, engine.catalogue.rows(one), language)
     return Explanation(item_id, title, None, None, None, None, missing=why)

@@ -9,7 +9,7 @@ from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import Contexts
 from tailwise.pipeline.asking import Answer, Watch
 from tailwise.pipeline.binding import Bound
-from tailwise.types import Ids, Request, Rows
+from tailwise.types import Request
 
 
 class Ranks(Protocol):
@@ -148,8 +148,3 @@ class Explained:
     """Stages that left the request alone, or were skipped, and why."""
     rankings: int
     """How often it was ranked again to look for what would have to be gone."""
-
-
-def titles(catalogue: Catalogue, item_ids: Ids, rows: Rows) -> list[str]:
-    """What people call the items; the id of one that the catalogue does not know."""
-    return [catalogue.title(int(row)) if row >= 0 else str(own) for own, row in zip(item_ids, rows, strict=True)]

@@ -12,9 +12,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import Any
 
+import numpy as np
+
+from tailwise.data.baskets import Acts
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions
 from tailwise.errors import UnavailableError
@@ -108,3 +113,14 @@ def past_of(
     fitted = None if person is None or person.erased else people.history(user_id, catalogue)
     past = past if fitted is None else fitted.join(past)
     return past if until is None else past.take(past.times <= until)
+
+
+def in_line(past: History, people: Interactions, manifest: Mapping[str, Any]) -> History:
+    """
+    The history of a request, its events as far apart as events usually are where none of them has a time.
+
+    The order in which they came tells then, as that of the log does; in a log of baskets or without times it does not.
+    """
+    if past.times.any() or manifest.get("choices", {}).get("people_act") != Acts.LINES.value:
+        return past
+    return replace(past, times=np.arange(len(past), dtype=np.float64) * people.usual_gap)

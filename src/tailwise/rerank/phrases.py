@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from tailwise.types import Request
+
 LOCALE = "locale"
 """Key of ``Request.context`` that says which language reasons are wanted in, as ``zh-CN``."""
 MOST_LETTERS = 120
@@ -90,6 +92,11 @@ def language_of(locale: object) -> str:
     """
     own = str(locale).replace("_", "-").partition("-")[0].strip().lower() if isinstance(locale, str) else DEFAULT
     return own if own in SENTENCES else DEFAULT
+
+
+def reader_of(request: Request) -> str:
+    """The language of who reads an answer, as its context says; else English."""
+    return language_of(request.context.get(LOCALE))
 
 
 def preferred(header: str) -> str | None:

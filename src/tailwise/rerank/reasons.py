@@ -21,7 +21,7 @@ from tailwise.data.interactions import Training
 from tailwise.nets.questions import BackendConfig
 from tailwise.rerank.diversity import unit_rows
 from tailwise.rerank.paths import Paths
-from tailwise.rerank.phrases import LOCALE, language_of, sentence
+from tailwise.rerank.phrases import reader_of, sentence
 from tailwise.types import ADVISED, QUERY, Column, Facts, History, Request, Rows, Slate
 
 Reason = dict[str, Any]
@@ -105,13 +105,14 @@ class Reasons:
         Cost: O(k H D) for a history of H: some 0.2 ms for 10 items and 50 events beside what the facts take.
         """
         top = slate.take(slice(request.k))
-        language = language_of(request.context.get(LOCALE))
+        language = reader_of(request)
         liked = request.past.speaks_for
         personal = self._personal(request, top, liked, language) if liked.any() else []
         columns = [_rules(top), *personal[:-2], _advised(top), *personal[-2:], _new(top), _popular(top)]
         tail = top.columns.get("tail", np.zeros(len(top), bool)) & self._events
-        alone = "nearest" if request.query and request.candidates is None else "listed"
-        last = "score" if liked.any() else "liked" if self._events else alone
+        alone = "nearest" if (request.query or "").strip() and request.candidates is None else "listed"
+        spoken = (liked & (request.past.rows >= 0)).any()  # what nobody knows says nothing of a person
+        last = "score" if spoken else "liked" if self._events else alone
         columns.append(_asked(request, top, self.config.similar))
         reasons = np.empty(len(slate), object)
         reasons.fill(())

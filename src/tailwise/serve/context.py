@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from tailwise.data.pseudonyms import Pseudonyms
 from tailwise.errors import TailwiseError
 from tailwise.pipeline import Answer, Engine
+from tailwise.rerank.phrases import preferred
 from tailwise.serve import wire
 from tailwise.serve.canary import is_faulty
 from tailwise.serve.directory import Directory
@@ -110,6 +111,11 @@ def context_of(request: HttpRequest) -> Context:
     """The context of the application that got the request."""
     context: Context = request.app.state.context
     return context
+
+
+def reader(request: HttpRequest) -> str:
+    """Of our languages the one that ``Accept-Language`` of who asks likes best; empty where it likes none."""
+    return preferred(request.headers.get("accept-language", "")) or ""
 
 
 def json_response(value: Any) -> Response:

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from msgspec import Struct
 
 from tailwise.pipeline import Engine
@@ -38,11 +39,15 @@ class Directory:
         self._engine = engine
         catalogue = engine.catalogue
         people = pl.DataFrame({"id": engine.people.user_ids.tolist(), "n": np.diff(engine.people.offsets)})
-        titles = [catalogue.title(row) for row in range(len(catalogue))]
-        items = pl.DataFrame({"id": catalogue.item_ids.tolist(), "title": titles, "n": catalogue.popularity})
         self._people = people.cast({"id": pl.String}).with_columns(text=pl.col("id").str.to_lowercase())
-        self._items = items.cast({"id": pl.String, "title": pl.String}).with_columns(
-            text=pl.col("title").str.to_lowercase(), row=pl.int_range(pl.len())
+        titles = [catalogue.title(row) for row in range(len(catalogue))]
+        items = pl.DataFrame({"id": catalogue.item_ids.tolist(), "text": titles, "n": catalogue.popularity})
+        others = [name for name in catalogue.frame.columns if name.startswith("title_")]
+        told = catalogue.frame.select(pl.col(name).cast(pl.String).alias(f"text {name}") for name in others)
+        self._items = (
+            pl.concat([items.cast({"id": pl.String, "text": pl.String}), told], how="horizontal")
+            .with_columns(cs.starts_with("text").str.to_lowercase().fill_null(""))
+            .with_columns(row=pl.int_range(pl.len()))
         )
 
     @cached_property
@@ -62,12 +67,14 @@ class Directory:
                 out.append(PersonForm(user_id, events))
         return out
 
-    def items(self, search: str, limit: int) -> list[FoundForm]:
-        """Items whose title or id holds ``search``, most popular first within equally good matches."""
-        found = _matches(self._items, search).head(limit)
-        tail = self._engine.catalogue.tail[found["row"].to_numpy()]
-        rows = found.select("id", "title").iter_rows()
-        return [FoundForm(item_id, title, bool(t)) for (item_id, title), t in zip(rows, tail, strict=True)]
+    def items(self, search: str, limit: int, language: str = "") -> list[FoundForm]:
+        """Items whose id or a title, in any language, holds ``search``; the most popular first of equal matches."""
+        catalogue = self._engine.catalogue
+        rows: list[int] = _matches(self._items, search).head(limit)["row"].to_list()
+        return [
+            FoundForm(str(catalogue.item_ids[row]), catalogue.title(row, language), bool(catalogue.tail[row]))
+            for row in rows
+        ]
 
 
 def _matches(table: pl.DataFrame, search: str) -> pl.DataFrame:
@@ -75,8 +82,9 @@ def _matches(table: pl.DataFrame, search: str) -> pl.DataFrame:
     wanted = search.strip().lower()
     if not wanted:
         return table.sort("n", descending=True, maintain_order=True)
-    text, exact = pl.col("text"), pl.col("id").str.to_lowercase() == wanted
-    starts = text.str.starts_with(wanted)
-    quality = pl.when(exact | (text == wanted)).then(0).when(starts).then(1).otherwise(2)
-    found = table.filter(exact | text.str.contains(wanted, literal=True))
+    text = cs.starts_with("text")
+    exact = pl.any_horizontal(pl.col("id").str.to_lowercase() == wanted, text == wanted)
+    starts = pl.any_horizontal(text.str.starts_with(wanted))
+    quality = pl.when(exact).then(0).when(starts).then(1).otherwise(2)
+    found = table.filter(exact | pl.any_horizontal(text.str.contains(wanted, literal=True)))
     return found.sort(quality, -pl.col("n"), maintain_order=True)

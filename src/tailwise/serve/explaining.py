@@ -19,7 +19,7 @@ from tailwise.nets.questions import Backend, Question
 from tailwise.pipeline import Engine
 from tailwise.pipeline.explain import explain
 from tailwise.pipeline.explained import Explained
-from tailwise.rerank.phrases import LOCALE, language_of
+from tailwise.rerank.phrases import reader_of
 from tailwise.rerank.phrasing import Titles, phrase
 from tailwise.rerank.reasons import Reasons
 from tailwise.serve import wire
@@ -68,7 +68,7 @@ def explained(engine: Engine, form: ExplainForm, request: Request) -> ExplainedF
     found = explain(engine, request, form.item_id)
     answer = found.answer
     trace = [TraceForm(t.name, t.ms, t.rows_in, t.rows_out, t.skipped or UNSET) for t in answer.trace]
-    language = language_of(request.context.get(LOCALE))
+    language = reader_of(request)
     items, known = list(found.items), (answer.request_id, answer.version, language)
     made = ExplainedForm(*known, items, found.gates, trace, found.rankings)
     if form.phrase and stage is not None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tailwise.errors import RequestError
 from tailwise.pipeline import Engine
 from tailwise.serve import wire
-from tailwise.serve.context import context_of, json_response
+from tailwise.serve.context import context_of, json_response, reader
 from tailwise.serve.insights import MOST_ITEMS
 from tailwise.serve.models import forgotten
 from tailwise.types import Event
@@ -54,7 +54,9 @@ async def read_person(
     engine = context.engine
     every = engine.history(context.person(_checked(user_id)))
     newest = every.take(slice(-limit, None))
-    return json_response({"user_id": user_id, "total": len(every), "events": wire.done(engine, newest)})
+    return json_response(
+        {"user_id": user_id, "total": len(every), "events": wire.done(engine, newest, reader(request))}
+    )
 
 
 @router.delete("/v1/users/{user_id:path}")

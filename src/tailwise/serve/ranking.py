@@ -16,8 +16,9 @@ from starlette.responses import Response
 from tailwise.errors import RequestError
 from tailwise.pipeline import Answer, Engine
 from tailwise.pipeline.binding import WAITS, hurried, waiting_since, waits
+from tailwise.rerank.phrases import reader_of
 from tailwise.serve import wire
-from tailwise.serve.context import Context, Direct, context_of, json_response
+from tailwise.serve.context import Context, Direct, context_of, json_response, reader
 from tailwise.serve.documents import RerankedForm, RerankForm, decode_rerank, rerank
 from tailwise.serve.forms import AnswerForm, FirstForm, RequestForm
 from tailwise.serve.models import Served
@@ -68,7 +69,7 @@ async def similar(request: HttpRequest, item_id: str, k: Limit = 10) -> Response
     if engine.catalogue.rows([item_id])[0] < 0:
         raise HTTPException(404, f"item {item_id[:80]!r} is unknown to the model; GET /v1/items?search= finds items")
     near = engine.similar(item_id, k)
-    names = wire.titles(engine, near.item_ids, near.columns["row"])
+    names = engine.catalogue.titles(near.item_ids, near.columns["row"], reader(request))
     places = zip(near.item_ids.tolist(), names, near.scores.tolist(), strict=True)
     found = [FirstForm(*place) for place in places]
     return json_response({"item_id": item_id, "items": found, "version": engine.version})
@@ -78,7 +79,7 @@ async def similar(request: HttpRequest, item_id: str, k: Limit = 10) -> Response
 def find_items(request: HttpRequest, search: Search = "", limit: Limit = 20) -> Response:
     """Items by a part of their title or their id; the most popular ones when nothing is searched."""
     served = context_of(request).models.main
-    return json_response({"items": served.directory.items(search, limit), "version": served.version})
+    return json_response({"items": served.directory.items(search, limit, reader(request)), "version": served.version})
 
 
 @router.get("/v1/people", tags=["look up"])
@@ -102,7 +103,7 @@ async def _answer(request: HttpRequest, form: RequestForm) -> Response:
         served, answer = await _tried(context, served, main, asked)
     else:
         answer = await _answered(context, main.engine, asked)
-    response = json_response(wire.encode_answer(served.engine, answer, explain=form.explain))
+    response = json_response(wire.encode_answer(served.engine, answer, explain=form.explain, language=reader_of(asked)))
     response.background = BackgroundTask(context.took, asked, served, answer)
     return response
 

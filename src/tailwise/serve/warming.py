@@ -19,7 +19,7 @@ from tailwise.nets.questions import Backend
 from tailwise.pipeline import Engine
 from tailwise.rank.backends import open_backend
 from tailwise.rerank.reasons import Reasons
-from tailwise.types import NO_HISTORY, Patient, Request
+from tailwise.types import NO_HISTORY, Encoder, Patient, Request
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,17 @@ def warm_up(engine: Engine) -> None:
 
 
 def _to_warm(engine: Engine) -> Iterator[tuple[str, Callable[[], None]]]:
+    if engine.encoder is not None:
+        yield "encode", partial(_warm_encoder, engine.encoder)
     for bound in engine.stages:
         if hasattr(bound.run, "warm"):
             yield bound.key, bound.run.warm
         if isinstance(bound.run, Reasons) and bound.run.config.phrase is not None:
             yield bound.key, partial(_warm_speaker, bound.run)
+
+
+def _warm_encoder(encoder: Encoder) -> None:
+    encoder.encode(["warm-up"])  # nobody's first query waits for its weights
 
 
 def _warm_speaker(stage: Reasons) -> None:
@@ -74,20 +80,20 @@ def unsound(engine: Engine) -> str | None:
     Why an engine should not be served: a warm-up request that it does not answer as it should; None when it may be.
 
     Asked are some of its own people and a stranger. The first answers read every matrix from the disk and take a
-    hundred times as long: nobody should wait for them. A stage that is late is therefore no reason; nor is one that
-    asks somebody else and gets no answer, since who is away now may be back.
+    hundred times as long: nobody should wait for them. A stage that is late is therefore no reason. Nobody else is
+    asked: what people did is told to no language model, and paid for, before somebody wants their list.
     """
+    asks = frozenset(bound.key for bound in engine.stages if isinstance(bound.run, Patient))
     ids = engine.people.user_ids
     some = ids[np.linspace(0, len(ids) - 1, min(WARM, len(ids))).astype(np.int64)].tolist()
-    patient = {bound.key for bound in engine.stages if isinstance(bound.run, Patient)}
     requests = [Request("warm-up", user_id=str(user_id), exclude_seen=False) for user_id in some]
     for request in (*requests, Request("warm-up", history=NO_HISTORY)):
         try:
-            answer = engine.answer(request)
+            answer = engine.answer(request, spare=asks)
         except Exception as error:  # noqa: BLE001  whatever it is, people would meet it
             return f"it does not answer: {type(error).__name__}: {error}"
         for step in answer.trace:
-            if step.skipped is not None and step.skipped.startswith("failed") and step.name not in patient:
+            if step.skipped is not None and step.skipped.startswith("failed"):
                 return f"{step.name} {step.skipped}"
         if not len(answer.slate):
             return "its list for somebody is empty"

@@ -35,7 +35,7 @@ from tailwise.serve.forms import (
     Time,
     TraceForm,
 )
-from tailwise.types import Event, History, Ids, Request, Rows, Slate
+from tailwise.types import Event, History, Request, Rows, Slate
 
 T = TypeVar("T")
 
@@ -119,37 +119,45 @@ def decode_events(body: bytes, *, now: float) -> list[Event]:
 
 
 def encode_answer(
-    engine: Engine, answer: Answer, *, explain: bool, explanations: Sequence[Explanation] | None = None
+    engine: Engine,
+    answer: Answer,
+    *,
+    explain: bool,
+    language: str = "",
+    explanations: Sequence[Explanation] | None = None,
 ) -> bytes:
-    """An answer as one JSON object; ``explain`` adds labels, the first-stage order and the history that was used."""
+    """
+    An answer as one JSON object.
+
+    Args:
+        engine: What answered.
+        answer: Its answer.
+        explain: Adds labels, the first-stage order and the history that was used.
+        language: Whose titles are preferred, where the catalogue has several.
+        explanations: That go along.
+    """
     form = AnswerForm(
         answer.request_id,
-        _items(engine, answer.slate, explain=explain),
+        _items(engine, answer.slate, explain=explain, language=language),
         [TraceForm(t.name, t.ms, t.rows_in, t.rows_out, t.skipped or UNSET) for t in answer.trace],
         answer.version,
         answer.excluded_seen,
     )
     if explain:
         shown = answer.first.take(slice(len(answer.slate)))
-        form.first_stage = [FirstForm(i, title, round(score, 6)) for i, title, score in _named(engine, shown)]
-        form.history = done(engine, answer.history)
+        form.first_stage = [FirstForm(i, title, round(score, 6)) for i, title, score in _named(engine, shown, language)]
+        form.history = done(engine, answer.history, language)
     if explanations is not None:
         form.explanations = list(explanations)
     return encode(form)
 
 
-def done(engine: Engine, history: History) -> list[DoneForm]:
+def done(engine: Engine, history: History, language: str = "") -> list[DoneForm]:
     """A person's events as stored, oldest first."""
-    names = titles(engine, history.item_ids, history.rows)
+    names = engine.catalogue.titles(history.item_ids, history.rows, language)
     values = [None if v != v else v for v in history.values.tolist()]  # noqa: PLR0124  NaN alone differs from itself
     columns = (history.item_ids.tolist(), names, history.events.tolist(), history.times.tolist(), values)
     return [DoneForm(*event) for event in zip(*columns, strict=True)]
-
-
-def titles(engine: Engine, item_ids: Ids, rows: Rows) -> list[str]:
-    """What people call the items; the id of an item that the catalogue does not know."""
-    title = engine.catalogue.title
-    return [title(row) if row >= 0 else item_id for item_id, row in zip(item_ids.tolist(), rows.tolist(), strict=True)]
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, what: str) -> T:
@@ -211,7 +219,7 @@ def _located(message: str, what: str) -> str:
 
 def _context(form: RequestForm, languages: str | None) -> dict[str, Any]:
     """What the request tells of its moment, with the language that reasons are wanted in."""
-    own = None if languages is None or LOCALE in form.context else preferred(languages)
+    own = None if languages is None or form.context.get(LOCALE) else preferred(languages)
     return form.context if own is None else {**form.context, LOCALE: own}
 
 
@@ -241,12 +249,12 @@ def _event(form: EventForm, where: str, now: float) -> Event:
     )
 
 
-def _named(engine: Engine, slate: Slate) -> zip[tuple[str, str, float]]:
-    names = titles(engine, slate.item_ids, slate.columns["row"])
+def _named(engine: Engine, slate: Slate, language: str) -> zip[tuple[str, str, float]]:
+    names = engine.catalogue.titles(slate.item_ids, slate.columns["row"], language)
     return zip(slate.item_ids.tolist(), names, slate.scores.tolist(), strict=True)
 
 
-def _items(engine: Engine, slate: Slate, *, explain: bool) -> list[ItemForm]:
+def _items(engine: Engine, slate: Slate, *, explain: bool, language: str) -> list[ItemForm]:
     n = len(slate)
     rows: Rows = slate.columns["row"]
     columns: Mapping[str, Any] = slate.columns
@@ -268,7 +276,7 @@ def _items(engine: Engine, slate: Slate, *, explain: bool) -> list[ItemForm]:
             UNSET if labels is None else labels[place],
             told[place] if told else UNSET,
         )
-        for place, (item_id, title, score) in enumerate(_named(engine, slate))
+        for place, (item_id, title, score) in enumerate(_named(engine, slate, language))
     ]
 
 

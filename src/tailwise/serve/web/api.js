@@ -9,7 +9,8 @@ async function call(path, options = {}) {
   const key = sessionStorage.getItem(KEY);
   let response;
   try {
-    response = await fetch(path, key ? { ...options, headers: { ...options.headers, Authorization: `Bearer ${key}` } } : options);
+    const known = key ? { Authorization: `Bearer ${key}` } : {};
+    response = await fetch(path, { ...options, headers: { ...options.headers, "Accept-Language": tag(), ...known } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error(words().gone);
