@@ -57,7 +57,7 @@ def settings() -> Iterator[str]:
     yield from _settings(ClassifierConfig.model_json_schema())
     yield "\n`[pretrain]`, where it is given:"
     yield from _settings(Pretraining.model_json_schema())
-    yield "\n`[augment.translator]`, where it is given: as `backend` of the stage `listwise`."
+    yield "\n`[augment.translator]`, where it is given: as `backend` of the stage `listwise_llm`."
     yield "\n## Environment"
     schema = Settings.model_json_schema()
     rows = [(f"`{ENVIRONMENT[name]}`", _kind(field), _plain(field["description"])) for name, field in _fields(schema)]

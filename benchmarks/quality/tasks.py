@@ -24,6 +24,7 @@ import tailwise
 from tailwise.config import PipelineConfig, Settings
 from tailwise.data import sources
 from tailwise.data.catalogue import MULTI_VALUED, Catalogue
+from tailwise.data.holdout import repeat_rate
 from tailwise.data.interactions import Interactions
 from tailwise.data.load import Dataset
 from tailwise.data.split import MOMENT, Split, check_leak, split_last, split_time
@@ -93,7 +94,7 @@ def task_of(name: str, data: Dataset, protocol: str, cache: Path) -> Task:
     check_leak(split)
     catalogue = catalogue_of(split.train)
     past = Interactions.of(split.train.events, catalogue)
-    exclude_seen = past.repeat_rate() < REPEATS
+    exclude_seen = repeat_rate(past) < REPEATS
     known = Known(catalogue, PipelineConfig(exclude_seen=exclude_seen))
     cases = cases_of(known, split)  # it reads these two fields of an engine, no more
     parts = [split.train.digest(), protocol, str(exclude_seen), *(r.request_id for r in cases.requests)]

@@ -229,3 +229,19 @@ def test_other_counts_change_what_follows_from_them_and_nothing_else() -> None:
         np.testing.assert_array_equal(column(items, name, [0, 1, 2, -1]), before[name])
         if name not in ("popularity", "recent", "tail"):
             np.testing.assert_array_equal(column(other, name, [0, 1, 2, -1]), before[name])
+
+
+def test_a_title_is_the_readers_then_the_usual_one_then_any_other() -> None:
+    frame = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "c", "d"],
+            "title": ["Toy Story", None, " ", None],
+            "title_de": [None, "Hitze", None, None],
+            "title_zh": ["玩具总动员", "盗火线", None, None],
+        }
+    )
+    items = catalogue(frame)
+    asked = items.item_ids, np.array([0, 1, 2, -1])
+
+    assert items.titles(*asked, "zh") == ["玩具总动员", "盗火线", "c", "d"]
+    assert items.titles(*asked, "en") == items.titles(*asked) == ["Toy Story", "Hitze", "c", "d"]

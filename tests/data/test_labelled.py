@@ -104,7 +104,8 @@ def test_files_that_say_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"texts\.jsonl has no line; each must be an object with a text$"):
         read_labelled(write(tmp_path))
     with pytest.raises(
-        DataError, match=r"texts\.jsonl has no label: each line may have sentiment, intent, topic, entities$"
+        DataError,
+        match=r"texts\.jsonl has no text with a label: each line may have sentiment, intent, topic, entities$",
     ):
         read_labelled(write(tmp_path, {"text": "a"}))
     with pytest.raises(DataError, match=r"t\.csv has no column text; it has: a, b$"):
@@ -120,3 +121,17 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"t\.jsonl is not UTF-8, at byte 10; save it as UTF-8$"):
         read_labelled(tmp_path / "t.jsonl")
+
+
+def test_a_blank_text_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "texts.jsonl"
+    lines = [{"text": " ", "sentiment": "good"}, {"text": "Fine.", "sentiment": "good"}]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
+    found = read_labelled(path)
+
+    assert found.texts == ("Fine.",)
+    assert found.labels["sentiment"] == (("good",),)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"1 blank texts say nothing and are left out, first: {path}, line 1"
+    ]

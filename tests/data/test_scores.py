@@ -127,3 +127,15 @@ def test_incoming_scores_are_counted_from_the_best_and_what_has_none_is_as_good_
     assert found is signals
     assert base.tolist() == [0.0, -2.0, -2.0]
     assert inputs_of(slate.take(np.array([2])))[1].tolist() == [0.0]
+
+
+def test_what_the_catalogue_does_not_know_stays_behind_what_was_moved_as_it_came() -> None:
+    rows = np.array([3, -1, 4, -1, 5])
+    slate = Slate(ids_of(list("abcde")), np.array([5, 4, 3, 2, 1], np.float32), {"row": rows})
+
+    moved = with_best_moved(slate, np.array([1.0, 9.0, 2.0, 10.0], np.float32))
+    strangers = with_best_moved(slate.take(np.array([1, 3])), np.array([1.0, 2.0], np.float32))
+
+    assert moved.item_ids.tolist() == ["c", "a", "b", "d", "e"]
+    assert moved.scores.tolist()[:4] == [2.0, 1.0, 0.0, -1.0]
+    assert strangers.item_ids.tolist() == ["d", "b"]

@@ -156,7 +156,8 @@ def test_too_few_cases_teach_nothing_and_nobody_is_asked(world: World, reranker:
     engine = fitted(world, reranker.url, cache, cases=20)
 
     assert re.fullmatch(
-        r"not used: \d+ cases could teach it, fewer than 40", engine.manifest["metrics"]["listwise_llm"]["decision"]
+        r"not used: 20 cases were drawn \(cases = 20\), and \d+ of them could teach it, fewer than 40",
+        engine.manifest["metrics"]["listwise_llm"]["decision"],
     )
     assert reranker.asked == 0
 

@@ -15,7 +15,7 @@ from tailwise.data.load import Dataset, load
 from tailwise.data.synthetic import make_world
 from tailwise.errors import ConfigError, DataError
 from tailwise.learn.fit import fit
-from tailwise.learn.start import Start, without_events
+from tailwise.learn.start import Start, training_part, without_events
 from tailwise.pipeline import Engine
 from tailwise.pipeline.asking import request_of
 
@@ -133,6 +133,8 @@ def test_the_first_day_keeps_what_speaks_and_adds_what_is_missing(caplog: pytest
             Step(name="fusion"),
             Step(name="attention"),
             Step(name="popular"),
+            Step(name="listwise_llm"),
+            Step(name="listwise_llm", settings={"gate": "always"}),
             Step(name="rules"),
             Step(name="reasons"),
         ),
@@ -142,10 +144,11 @@ def test_the_first_day_keeps_what_speaks_and_adds_what_is_missing(caplog: pytest
 
     assert [(step.name, step.k) for step in early.retrieve] == [("text", 7), ("words", 200), ("numbers", 200)]
     assert early.retrieve[1].settings == {"columns": ["title"]}
-    assert [step.name for step in early.stage] == ["fusion", "rules", "reasons"]
-    assert silent == ["popular", "sequence", "attention", "popular"]
+    assert [step.name for step in early.stage] == ["fusion", "listwise_llm", "rules", "reasons"]
+    assert early.stage[1].settings == {"gate": "always"}  # what a fit would have to learn sleeps
+    assert silent == ["popular", "sequence", "attention", "popular", "listwise_llm"]
     assert caplog.messages == [
-        "too few events to learn from: silent until there are more: popular, sequence, attention, popular"
+        "too few events to learn from: silent until there are more: popular, sequence, attention, popular, listwise_llm"
     ]
 
 
@@ -230,3 +233,15 @@ def test_a_model_of_the_first_day_names_what_is_silent_and_what_reads_its_texts(
     ]  # fmt: skip
     assert choices["encoder"] == "hash"
     assert len(engine.people) == (3 if lack == "three events" else 0)
+
+
+@pytest.mark.parametrize(("time", "odd"), [(1.7e9, False), (1.7e12, True), (-5.0, True)])
+def test_times_that_can_be_no_seconds_are_told(time: float, odd: bool, caplog: pytest.LogCaptureFixture) -> None:
+    events = pl.DataFrame(
+        {"user_id": ["ann", "ann"], "item_id": ["a", "b"], "time": [0.0, time], "event": ["view"] * 2}
+    )
+
+    training_part(Dataset.of("clock", events=events), None, None, least=1)
+
+    told = "times of clock lie after now or before 1970: are they in seconds? tailwise validate tells which"
+    assert caplog.messages == [told] * odd

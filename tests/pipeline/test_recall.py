@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from tailwise.data.baskets import Acts
 from tailwise.errors import UnavailableError
 from tailwise.pipeline import Engine, recall
-from tailwise.pipeline.recall import Recall
+from tailwise.pipeline.recall import Recall, in_line
 from tailwise.state.memory import MemoryStore
 from tailwise.state.opening import open_store
-from tailwise.types import Event, Request
+from tailwise.types import Event, History, Request
 
 
 def person_of(engine: Engine, user_id: str) -> tuple[list[str], list[str], str | None]:
@@ -128,3 +129,31 @@ def test_going_away_and_coming_back_is_told_once(caplog: pytest.LogCaptureFixtur
         "the state is away, lists are made of what is remembered: the store is away",
         "the state is back",
     ]
+
+
+def test_a_history_without_times_keeps_its_order_where_the_log_has_one(tiny_engine: Engine) -> None:
+    ids = tiny_engine.catalogue.item_ids[:3].tolist()
+    past = History.of([Event("", item_id, 0.0) for item_id in ids])
+    timed = History.of([Event("", item_id, float(n)) for n, item_id in enumerate(ids)])
+    log, gap = tiny_engine.people, tiny_engine.people.usual_gap
+
+    spread = {acts: in_line(past, log, {"choices": {"people_act": acts.value}}) for acts in Acts}
+
+    assert gap > 0
+    assert spread[Acts.LINES].times.tolist() == [0.0, gap, 2 * gap]
+    assert spread[Acts.LINES].item_ids.tolist() == ids
+    assert spread[Acts.BASKETS] is spread[Acts.SETS] is in_line(past, log, {}) is past
+    assert in_line(timed, log, {"choices": {"people_act": Acts.LINES.value}}) is timed
+
+
+def test_a_person_asked_for_with_the_history_alone_gets_the_same_list(tiny_engine: Engine) -> None:
+    user_id = str(tiny_engine.people.user_ids[2])
+    ids = tiny_engine.history(user_id).item_ids.tolist()
+
+    known, told, turned = (
+        tiny_engine.rank(**asked, k=5).item_ids.tolist()
+        for asked in ({"user_id": user_id}, {"history": ids}, {"history": ids[::-1]})
+    )
+
+    assert len(set(known) & set(told)) >= 4
+    assert told != turned

@@ -328,3 +328,10 @@ def test_a_model_that_was_not_asked_is_no_reason() -> None:
     told = explain(asking("heat"), slate_of("toys", "void", advised=[False, False]))
 
     assert told == explain(asking("heat"), slate_of("toys", "void"))
+
+
+@pytest.mark.parametrize("asked", [{"query": "  "}, {"history": History.of([Event("", "nobody-knows", 0.0)])}])
+def test_on_the_first_day_who_says_nothing_gets_no_false_reason(asked: dict[str, Any]) -> None:
+    said = Reasons(Reasons.Config(), NewFilms())(replace(asking(), **asked), slate_of("toys")).columns["reasons"]
+
+    assert [[reason["text"] for reason in reasons] for reasons in said] == [["From the catalogue"]]

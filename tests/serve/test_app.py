@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import polars as pl
 import pytest
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from tailwise.data.catalogue import Catalogue
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound
+from tailwise.serve.app import create_app
 from tailwise.serve.problems import HINTS
 from tailwise.types import Request, Slate
 
@@ -190,6 +193,24 @@ def test_people_are_found_by_the_whole_id_first(client: TestClient) -> None:
     found = client.get("/v1/people", params={"search": "U1", "limit": 3}).json()["people"]
 
     assert found == [{"user_id": name, "events": 14} for name in ("u1", "u10", "u11")]
+
+
+def test_items_are_found_and_called_by_their_titles_in_any_language(engine: Engine) -> None:
+    frame = engine.catalogue.frame.with_columns(title_zh=pl.when(pl.col("item_id") == "i3").then(pl.lit("安静的轨道")))
+    own, nothing = engine.catalogue, np.zeros((len(engine.catalogue), 1), np.float32)
+    named = Catalogue(frame, popularity=own.popularity, recent=own.decayed, vectors=nothing, tail_cut=own.tail_cut)
+    asked, chinese = {"search": "轨道"}, {"Accept-Language": "zh-CN,en;q=0.5"}
+    engine.catalogue = named
+
+    with TestClient(create_app(engine)) as client:
+        here, there = (
+            client.get("/v1/items", params=asked, headers=own).json()["items"]
+            for own in (chinese, {"Accept-Language": "de"})
+        )
+
+    assert [(item["item_id"], item["title"]) for item in here] == [("i3", "安静的轨道")]
+    assert [(item["item_id"], item["title"]) for item in there] == [("i3", named.title(3))]
+    assert named.title(3) != "安静的轨道"
 
 
 def test_items_are_found_by_a_part_of_the_title_taken_literally(client: TestClient) -> None:

@@ -91,6 +91,25 @@ def test_a_model_in_this_process_is_read_before_anybody_asks_it_and_once_for_all
     assert not own.stages[1].run.counts["asked"]  # nobody has wanted a list yet
 
 
+class Encodes:
+    """An encoder that keeps what it read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def encode(self, texts: Any) -> Any:
+        self.read += texts
+        return np.zeros((len(texts), 8), np.float32)
+
+
+def test_the_encoder_is_read_before_the_first_query(engine: Engine) -> None:
+    encoder = Encodes()
+
+    warm_up(replace(engine, encoder=encoder))  # type: ignore[arg-type]  # it has all that is asked of it
+
+    assert len(encoder.read) == 1
+
+
 def test_a_model_goes_with_the_engine_that_asked_it(engine: Engine, reads: type[Reads]) -> None:
     own = asking(engine)
     warm_up(own)

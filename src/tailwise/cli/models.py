@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tailwise.cli.progress import Progress, say
 from tailwise.errors import RequestError, UnavailableError, UsageError
@@ -215,9 +215,36 @@ def summary(engine: Engine) -> None:
             say(line)
     if choices["silent"]:
         say(f"too few events to learn from; silent until a fit with more: {', '.join(choices['silent'])}")
+    for line in _chosen(engine):
+        say(f"  {line}")
     for stage, notes in engine.manifest["metrics"].items():
         for name, value in notes.items():
             say(f"  {stage}: {name} {value}")
+
+
+def _chosen(engine: Engine) -> Iterator[str]:
+    """Settings of sources that the pipeline had left open, and what the fit chose for the data."""
+    from tailwise import registry
+    from tailwise.config import PipelineConfig
+
+    asked = PipelineConfig.model_validate(engine.manifest["pipeline"])
+    for given, step in zip(asked.retrieve, engine.config.retrieve, strict=False):
+        kind: Any = registry.component(step.name).Config
+        usual = _flat(kind.model_validate(given.settings).model_dump(mode="json", exclude_none=True))
+        own = _flat(step.settings)
+        found = [
+            f"{name} {value}" for name, value in own.items() if given.name == step.name and usual.get(name) != value
+        ]
+        if found:
+            yield f"{step.name}: chose {', '.join(found)}"
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings and those of their tables side by side, by the last part of their names."""
+    out: dict[str, Any] = {}
+    for name, value in settings.items():
+        out |= _flat(value) if isinstance(value, Mapping) else {name: value}
+    return out
 
 
 def _unread(engine: Engine) -> Iterator[str]:

@@ -11,16 +11,17 @@ from tailwise.types import EVENT_KINDS, Rows
 SHARE = 10
 """One in so many of a person's acts may be held out, and never fewer than one."""
 
-HEARD = 100
-"""Events of one person that count, at most, where the whole log is asked how people act."""
+HEARD, TIMES = 100, 20
+"""Events of one person that count, at most, where the whole log is asked how people act; or so many times the usual
+person's, if that is more."""
 
 
 def repeat_rate(whole: Interactions) -> float:
     """
     Share of liked events that do again, later, what the same person did with the same item before.
 
-    Looking at an item, putting it into the cart and buying it are three things done once each. Of one person at most
-    ``HEARD`` events count, or a single machine would speak for everybody.
+    Looking at an item, putting it into the cart and buying it are three things done once each. Of one person no more
+    events count than ``HEARD`` allows, or a single machine would speak for everybody.
     """
     likes = np.flatnonzero(whole.likes)
     if not len(likes):
@@ -31,7 +32,8 @@ def repeat_rate(whole: Interactions) -> float:
     users, same, later = users[order], np.diff(acts[order]) == 0, np.diff(times[order]) > 0
     again = np.bincount(users[1:][same & later], minlength=len(whole.user_ids))
     done = again + np.bincount(users[np.append(True, ~same)], minlength=len(again))  # the same row twice is one act
-    heard = np.minimum(1.0, HEARD / np.maximum(done, 1))
+    most = max(HEARD, TIMES * float(np.median(done[done > 0])))
+    heard = np.minimum(1.0, most / np.maximum(done, 1))
     return float((again * heard).sum() / (done * heard).sum())
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,6 +21,8 @@ from typing import Any, Self
 
 from tailwise.errors import DataError
 from tailwise.types import Rows
+
+log = logging.getLogger(__name__)
 
 ONE = ("sentiment", "intent")
 """Heads of which exactly one label is true."""
@@ -97,14 +100,20 @@ def read_labelled(path: Path) -> Labelled:
     texts: list[str] = []
     labels: dict[str, list[tuple[str, ...] | None]] = {name: [] for name in (*ONE, *SEVERAL)}
     spans: list[tuple[Span, ...] | None] = []
+    blank: list[str] = []
     for where, row in read_rows(path):
+        if not row["text"].strip():
+            blank.append(where)
+            continue
         texts.append(row["text"])
         for name, own in labels.items():
             own.append(_labels(row.get(name), where, name))
         spans.append(_spans(row.get(SPANS), where, row["text"]))
+    if blank:
+        log.warning("%d blank texts say nothing and are left out, first: %s", len(blank), blank[0])
     found = Labelled(tuple(texts), {name: tuple(own) for name, own in labels.items()}, tuple(spans))
     if not found.heads:
-        raise DataError(f"{path} has no label: each line may have {', '.join(HEADS)}")
+        raise DataError(f"{path} has no text with a label: each line may have {', '.join(HEADS)}")
     return found
 
 

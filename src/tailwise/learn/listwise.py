@@ -54,7 +54,8 @@ def fit_listwise(config: ListwiseConfig, training: Training, engine: Engine) -> 
     examples = cases_by_length(training, engine, most=config.cases, depth=config.depth)
     telling = sum(bool(example.relevant.any()) for example in examples)
     if telling < LEAST_CASES:
-        return asleep, {"decision": f"not used: {telling} cases could teach it, fewer than {LEAST_CASES}"}
+        asked = f"{len(examples)} cases were drawn (cases = {config.cases}), and {telling} of them could teach it"
+        return asleep, {"decision": f"not used: {asked}, fewer than {LEAST_CASES}"}
     try:
         cache = training.cache or Settings.from_environment().cache
         opinions, notes = opinions_of(config, training, examples, cache=cache)

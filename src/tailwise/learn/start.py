@@ -130,7 +130,8 @@ def without_events(config: PipelineConfig, *, begun: bool) -> tuple[PipelineConf
         kept = (*kept, *(step for step in own if step.name not in named))
 
     def silent(step: Step) -> bool:
-        if step.name in speak or (step.name == "fusion" and not begun):
+        ungated = step.name == "listwise_llm" and step.settings.get("gate", "learned") != "learned"
+        if step.name in speak or ungated or (step.name == "fusion" and not begun):
             return False
         return step.name in registry.TRAINERS or issubclass(registry.component(step.name), Retriever)
 

@@ -58,8 +58,8 @@ class Reasons:
         latest: Annotated[int, Field(ge=1)] = 3
         """Liked items of the history that count as the latest."""
         phrase: BackendConfig | None = None
-        """A language model that puts reasons into words for ``POST /v1/explain``, as the stage ``listwise`` names one;
-        None: nobody does. What it says is checked, and the plain sentence stands where it fails."""
+        """A language model that puts reasons into words for ``POST /v1/explain``, as the stage ``listwise_llm`` names
+        one; None: nobody does. What it says is checked, and the plain sentence stands where it fails."""
         phrase_ms: Annotated[float, Field(gt=0, le=600_000)] = 5_000.0
         """After which no further item is phrased, in milliseconds."""
 
