@@ -46,6 +46,8 @@ def test_what_keeps_to_the_evidence_is_said(text: str) -> None:
         ("", "empty"),
         (" \n ", "empty"),
         ("!!! 123", "empty"),
+        ("B", "empty"),
+        ("好。", "empty"),
         ("You will love Casablanca.", "names"),
         ("You will love CASABLANCA.", "names"),
         ("Because of Heat.", "names"),

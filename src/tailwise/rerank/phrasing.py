@@ -18,6 +18,8 @@ from tailwise.rerank.phrases import plain, sentence
 Refusal = Literal["empty", "long", "language", "markup", "names", "failed"]
 MOST_SAID = 240
 """Letters of a phrase."""
+LEAST_SAID = 4
+"""The same at least, spaces left out: a bare letter is no sentence in any language."""
 LEAST_TITLE = {False: 3, True: 2}
 """Letters of the shortest title that is looked for: without Chinese characters, and with; shorter ones are words."""
 HAN = re.compile(r"[\u3400-\u9fff]")
@@ -140,7 +142,7 @@ def refused(
     rest = line
     for name in sorted({*map(plain, allowed), *map(bare, allowed)}, key=len, reverse=True):
         rest = re.sub(re.escape(name), " ", rest, flags=re.IGNORECASE)
-    if not any(letter.isalpha() for letter in line):
+    if sum(letter.isalpha() for letter in line) < LEAST_SAID:
         return "empty"
     if len(line) > MOST_SAID:
         return "long"
