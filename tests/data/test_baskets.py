@@ -99,3 +99,15 @@ def test_a_leak_is_found_without_times_too() -> None:
 
     with pytest.raises(DataError, match="is in the test too"):
         check_leak(replace(split, train=split.train.with_events(pl.concat([split.train.events, split.test]))))
+
+
+@pytest.mark.parametrize(("own", "acts"), [("milk", Acts.BASKETS), ("novelty", Acts.LINES)])
+def test_small_baskets_are_such_where_people_come_back(own: str, acts: Acts) -> None:
+    rows = [
+        (f"u{user}", f"{own} {n}" if own == "milk" else f"{own} {week} {n}", 604_800.0 * week)
+        for user in range(5)
+        for week in range(4)
+        for n in range(3)
+    ]
+
+    assert acts_of(pl.DataFrame(rows, schema=["user_id", "item_id", "time"], orient="row")) is acts

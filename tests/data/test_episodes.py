@@ -100,7 +100,7 @@ def test_a_rating_says_nothing_of_a_click_nor_does_a_log_without_clicks() -> Non
 
 def test_the_last_value_counts_and_nonsense_does_not() -> None:
     ratings = found([("u", "i0", 0, "rating", 2.0), ("u", "i0", 0.5, "rating", 5.0), ("u", "i0", 0.6, "rating", None)])
-    dwells = found([("u", "i0", 0, "dwell", -3.0), ("u", "i1", 1, "dwell", None), ("u", "i2", 2, "dwell", 0.0)])
+    dwells = found([("u", "i0", 0, "dwell", -3.0), ("u", "i1", 0, "dwell", None), ("u", "i2", 0, "dwell", 0.0)])
 
     assert labels(ratings, "rating") == [5.0]
     assert same(labels(dwells, "dwell"), [NAN, NAN, 0.0])

@@ -66,7 +66,7 @@ def test_where_the_order_that_comes_in_says_all_there_is_to_say_little_is_lost(w
     _, notes = fit_attention(QUICK, training, engine)
 
     before, after, error = (notes[n] for n in ("ndcg@10 before", "ndcg@10 after (cross-fitted)", ERROR))
-    assert notes["decision"] == "used"
+    assert notes["decision"] in {"used", "used: it loses less than 3 standard errors, which may be chance"}
     assert isinstance(before, float)
     assert isinstance(after, float)
     assert isinstance(error, float)

@@ -64,6 +64,16 @@ def test_a_committee_that_guesses_is_not_used() -> None:
     assert notes["decision"] == "not used: the gain is not above 1 of its standard errors"
 
 
+def test_what_may_lose_by_chance_says_so() -> None:
+    kept, used = cross_fitted(examples(210, 70), **{**HOW, "least": -50.0}, learn=by_signal(1))
+    gone, lost = cross_fitted(examples(210, 70), **{**HOW, "least": -0.01}, learn=by_signal(1))
+
+    assert kept
+    assert used["decision"] == "used: it loses less than 50 standard errors, which may be chance"
+    assert gone == []
+    assert lost["decision"] == "not used: it loses 0.01 standard errors"
+
+
 def test_each_person_is_judged_by_the_one_member_that_did_not_learn_from_them() -> None:
     seen: list[NDArray[np.bool_]] = []
     made = examples(210, 70)

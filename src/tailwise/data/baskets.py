@@ -7,9 +7,11 @@ from enum import Enum
 import numpy as np
 import polars as pl
 
-BASKET = 3
-"""From so many events at one moment on average, people act at once. Ratings typed in one after the other have 1 to 2,
-a weekly shopping list some, a shop's invoices 20 and more."""
+BASKET, STAPLES = 5, 3
+"""From so many events at one moment on average, people act at once, and from ``STAPLES`` where they come back for what
+they had. Ratings typed in one after the other have 1 to 2, a weekly shopping list some, a shop's invoices 20."""
+AGAIN = 0.2
+"""Share of events that repeat an item from which people come back for what they had."""
 TELLING = 200
 """So many people with two baskets tell what follows what, however many have one only."""
 
@@ -24,16 +26,23 @@ class Acts(Enum):
 
 def acts_of(events: pl.DataFrame) -> Acts:
     """
-    How people act in a log with ``user_id`` and ``time``.
+    How people act in a log with ``user_id``, ``item_id`` and ``time``.
 
     >>> acts_of(pl.DataFrame({"user_id": ["ann"] * 6, "time": [0.0] * 6}))
     <Acts.SETS: 'at once, and hardly anybody twice: a log without times, or of one basket a person'>
     """
     moments = events.group_by("user_id").agg(pl.col("time").n_unique())["time"]
-    if not events.height or events.height < BASKET * moments.sum():
+    at_once = events.height / max(int(moments.sum()), 1)
+    if at_once < STAPLES or (at_once < BASKET and _again(events) < AGAIN):
         return Acts.LINES
     again = int((moments > 1).sum())
     return Acts.BASKETS if again >= min(TELLING, int((moments == 1).sum())) else Acts.SETS
+
+
+def _again(events: pl.DataFrame) -> float:
+    """Share of acts with an item that the person has had at another moment."""
+    acts = events.select("user_id", "item_id", "time").unique()
+    return 1.0 - acts.select("user_id", "item_id").n_unique() / acts.height
 
 
 def by_lot(events: pl.DataFrame) -> pl.DataFrame:

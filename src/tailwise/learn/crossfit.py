@@ -86,8 +86,16 @@ def cross_fitted(
         "standard error of the gain": round(error, 4),
     }
     if gain.mean() <= least * error:
-        return [], {**notes, "decision": f"not used: the gain is not above {least:g} of its standard errors"}
-    return [member for member, _ in learned], {**notes, "decision": "used"}
+        why = (
+            f"it loses {-least:g} standard errors"
+            if least < 0
+            else f"the gain is not above {least:g} of its standard errors"
+        )
+        return [], {**notes, "decision": f"not used: {why}"}
+    decision = (
+        "used" if gain.mean() >= 0 else f"used: it loses less than {-least:g} standard errors, which may be chance"
+    )
+    return [member for member, _ in learned], {**notes, "decision": decision}
 
 
 def honest(epochs: NDArray[np.float64], halves: NDArray[np.int64]) -> NDArray[np.float64]:
