@@ -186,7 +186,7 @@ def check_leak(split: Split) -> None:
     if split.name == "last":
         target = test.select("user_id", last_time="time", last_item="item_id")
         later = pl.col("time") > pl.col("last_time")
-        if acts_of(pl.concat([frame.select("user_id", "time") for frame in (train, test)])) is not Acts.SETS:
+        if acts_of(pl.concat([frame.select(MOMENT) for frame in (train, test)])) is not Acts.SETS:
             later |= (pl.col("time") == pl.col("last_time")) & (pl.col("item_id") > pl.col("last_item"))
         _none(split, train.join(target, on="user_id").filter(later), "comes after the person's target")
     if split.name == "cold":
