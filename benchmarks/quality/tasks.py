@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 import tailwise
 from tailwise.config import PipelineConfig, Settings
 from tailwise.data import sources
+from tailwise.data.baskets import REPEATS
 from tailwise.data.catalogue import MULTI_VALUED, Catalogue
 from tailwise.data.holdout import repeat_rate
 from tailwise.data.interactions import Interactions
 from tailwise.data.load import Dataset
 from tailwise.data.split import MOMENT, Split, check_leak, split_last, split_time
 from tailwise.evaluate.run import DEPTH, Cases, cases_of
-from tailwise.learn.fit import REPEATS
 
 PROTOCOLS = ("last", "time", "basket")
 

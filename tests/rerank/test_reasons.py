@@ -335,3 +335,16 @@ def test_on_the_first_day_who_says_nothing_gets_no_false_reason(asked: dict[str,
     said = Reasons(Reasons.Config(), NewFilms())(replace(asking(), **asked), slate_of("toys")).columns["reasons"]
 
     assert [[reason["text"] for reason in reasons] for reasons in said] == [["From the catalogue"]]
+
+
+def test_an_item_with_a_title_in_another_language_alone_is_called_by_it() -> None:
+    class Foreign(Films):
+        names = (Films.names - {"title"}) | {"title_zh"}
+
+        def columns(self, item_ids: Ids, names: frozenset[str]) -> Mapping[str, Column]:
+            titles = np.array(["玩具总动员" if item_id == "toys" else None for item_id in item_ids], object)
+            return {**super().columns(item_ids, names - {"title_zh"}), "title_zh": titles}
+
+    said = Reasons.open(Reasons.Config(), Foreign(), Path())(asking("toys"), slate_of("toys2")).columns["reasons"]
+
+    assert said[0][0]["text"] == "Similar to 玩具总动员"

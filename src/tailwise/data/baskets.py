@@ -10,8 +10,8 @@ import polars as pl
 BASKET, STAPLES = 5, 3
 """From so many events at one moment on average, people act at once, and from ``STAPLES`` where they come back for what
 they had. Ratings typed in one after the other have 1 to 2, a weekly shopping list some, a shop's invoices 20."""
-AGAIN = 0.2
-"""Share of events that repeat an item from which people come back for what they had."""
+REPEATS = 0.2
+"""From this share of repeated events on, people come back for what they had, and it may be shown again."""
 TELLING = 200
 """So many people with two baskets tell what follows what, however many have one only."""
 
@@ -33,7 +33,7 @@ def acts_of(events: pl.DataFrame) -> Acts:
     """
     moments = events.group_by("user_id").agg(pl.col("time").n_unique())["time"]
     at_once = events.height / max(int(moments.sum()), 1)
-    if at_once < STAPLES or (at_once < BASKET and _again(events) < AGAIN):
+    if at_once < STAPLES or (at_once < BASKET and _again(events) < REPEATS):
         return Acts.LINES
     again = int((moments > 1).sum())
     return Acts.BASKETS if again >= min(TELLING, int((moments == 1).sum())) else Acts.SETS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,18 @@ MOST_LABELS = 128
 """Labels kept of a multi-valued column, the most frequent first; the rest is too rare to steer by."""
 OWN = frozenset({"row", "popularity", "recent", "tail", "vector"})
 """Columns that are not of the items file."""
+
+
+@lru_cache(64)
+def title_columns(names: frozenset[str], language: str) -> tuple[str, ...]:
+    """
+    Columns that hold titles, by how much a reader prefers them: the reader's, the usual one, any other.
+
+    >>> title_columns(frozenset({"title_de", "title_zh", "title", "year"}), "zh")
+    ('title_zh', 'title', 'title_de')
+    """
+    others = sorted(name for name in names if name.startswith("title_"))
+    return tuple(dict.fromkeys(name for name in (f"title_{language}", "title", *others) if name in names))
 
 
 class Catalogue:
@@ -131,8 +143,8 @@ class Catalogue:
             row: Of the catalogue.
             language: Whose title is preferred, as ``zh`` for ``title_zh``; then ``title`` counts, then any other.
         """
-        for name in (f"title_{language}", "title", *self._titles):
-            own = self._arrays[name][row] if name in self._arrays else None
+        for name in title_columns(self._titles, language):
+            own = self._arrays[name][row]
             if isinstance(own, str) and own.strip():
                 return own
         return str(self.item_ids[row])
@@ -143,9 +155,8 @@ class Catalogue:
         return [self.title(row, language) if row >= 0 else item_id for item_id, row in both]
 
     @cached_property
-    def _titles(self) -> tuple[str, ...]:
-        """Columns of titles in one language."""
-        return tuple(sorted(name for name in self._arrays if name.startswith("title_")))
+    def _titles(self) -> frozenset[str]:
+        return frozenset(name for name in self._arrays if name.startswith("title"))
 
     def recounted(self, popularity: Floats, recent: Floats) -> Self:
         """The same items with other counts, (M,) each; everything else is shared."""

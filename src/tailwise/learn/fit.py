@@ -21,6 +21,7 @@ import polars as pl
 
 from tailwise import registry
 from tailwise.config import PipelineConfig, Settings, Step, settings_of
+from tailwise.data.baskets import REPEATS
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import Contexts, check_context
 from tailwise.data.holdout import hold_out, repeat_rate
@@ -44,8 +45,6 @@ MOST_EVENTS = 1_000
 """Newest events of a person that the model folder keeps."""
 RECENT_DAYS = 30.0
 """Half-life of "popular now"."""
-REPEATS = 0.2
-"""From this share of repeated events on, people come back for what they had, and it may be shown again."""
 Report = Callable[[str, int, int], None]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from tailwise.config import Closed
+from tailwise.data.catalogue import title_columns
 from tailwise.data.interactions import Training
 from tailwise.nets.questions import BackendConfig
 from tailwise.rerank.diversity import unit_rows
@@ -124,13 +125,15 @@ class Reasons:
     def _personal(self, request: Request, top: Slate, liked: Column, language: str) -> list[list[Reason | None]]:
         """Reasons in what the person liked."""
         past = request.past if liked.all() else request.past.take(liked)
-        own_title = f"title_{language}"
-        wanted = frozenset({"vector", "title", own_title, *self._labels}) & self._facts.names
+        titles = title_columns(self._facts.names, language)
+        wanted = frozenset({"vector", *titles, *self._labels}) & self._facts.names
         facts = self._facts.columns(past.item_ids, wanted)
         item_ids = past.item_ids.tolist()
         names = item_ids
-        for column in (facts[name].tolist() for name in ("title", own_title) if name in facts):
-            names = [own if isinstance(own, str) and own else name for own, name in zip(column, names, strict=True)]
+        for column in (facts[name].tolist() for name in reversed(titles)):  # the reader's last, over all others
+            names = [
+                own if isinstance(own, str) and own.strip() else name for own, name in zip(column, names, strict=True)
+            ]
 
         def cited(kind: str, place: int, **more: str) -> Reason:
             return {"kind": kind, "item_id": item_ids[place], "name": names[place], **more}
