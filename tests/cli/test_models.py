@@ -6,16 +6,20 @@ import json
 import re
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tailwise.cli import main
 from tailwise.cli.models import seconds, tracked
 from tailwise.cli.progress import Progress
+from tailwise.data.catalogue import Catalogue
 from tailwise.data.synthetic import World
 from tailwise.errors import ConfigError
+from tailwise.pipeline import Engine
 
 
 def run(*words: str | Path) -> int:
@@ -42,6 +46,7 @@ def test_fit_says_what_it_found_and_leaves_no_checkpoints(
 
     said = capsys.readouterr()
     assert said.out.startswith("40 people, 40 items, 360 events\n")
+    assert re.search(r"^  sequence: chose .*\bmembers 3\b", said.out, re.MULTILINE)
     assert "fusion: decision" in said.out
     assert f"saved {tmp_path / 'model'} in " in said.out
     assert "sequence: done in" in said.err
@@ -139,6 +144,22 @@ def test_rank_answers_every_line_in_order(model: Path, tmp_path: Path) -> None:
     assert {"item_id", "score", "reasons", "propensity"} <= first["items"][0].keys()
     assert first["trace"]
     assert "first_stage" not in first
+
+
+def test_rank_calls_items_in_the_language_of_each_line(model: Path, tmp_path: Path) -> None:
+    engine, copy = Engine.open(model), tmp_path / "model"
+    own = engine.catalogue
+    counts = {"popularity": own.popularity, "recent": own.decayed, "vectors": own.vectors, "tail_cut": own.tail_cut}
+    titled = own.frame.with_columns(title_zh=pl.concat_str(pl.lit("片"), "item_id"))
+    replace(engine, catalogue=Catalogue(titled, **counts)).save(copy)
+    line = {"user_id": "u03", "candidates": ["i07"]}
+    requests = requests_file(tmp_path, {**line, "context": {"locale": "zh"}}, line)
+
+    assert run("rank", copy, "--requests", requests, "--out", tmp_path / "a.jsonl") == 0
+
+    chinese, plain = (answer["items"][0]["title"] for answer in answers(tmp_path / "a.jsonl"))
+    assert chinese == "片i07"
+    assert not plain.startswith("片")
 
 
 def test_rank_explains_when_asked(model: Path, tmp_path: Path) -> None:

@@ -220,6 +220,18 @@ def test_people_who_come_back_for_the_same_are_shown_it_again(data: Dataset, fit
     assert engine.manifest["choices"]["repeat_rate"] == pytest.approx(0.3 / 1.3 if again else 0.0, abs=0.002)
 
 
+def test_what_is_looked_at_before_it_is_bought_can_be_found_on_held_out_people(data: Dataset, fitted: Fit) -> None:
+    once = data.events.unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    bought = once.with_columns(time=pl.col("time") + 0.5, event=pl.lit("purchase"))
+
+    plain, both = (fitted(data.with_events(own)) for own in (once, pl.concat([once, bought])))
+
+    found = [engine.manifest["metrics"]["fusion"]["target among candidates"] for engine in (plain, both)]
+    assert both.config.exclude_seen
+    assert found[1] == pytest.approx(found[0], abs=0.05)
+    assert found[0] > 0.5
+
+
 def test_a_setting_decides_over_what_the_log_says_about_repeats(data: Dataset, fitted: Fit) -> None:
     engine = fitted(data, QUICK.model_copy(update={"exclude_seen": False}))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tailwise.data.baskets import Acts
@@ -155,5 +156,7 @@ def test_a_person_asked_for_with_the_history_alone_gets_the_same_list(tiny_engin
         for asked in ({"user_id": user_id}, {"history": ids}, {"history": ids[::-1]})
     )
 
+    read = tiny_engine.answer(Request("r", history=History.of([Event("", item_id, 0.0) for item_id in ids]))).history
+    assert np.diff(read.times).tolist() == [tiny_engine.people.usual_gap] * (len(ids) - 1)
     assert len(set(known) & set(told)) >= 4
     assert told != turned

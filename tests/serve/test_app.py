@@ -208,6 +208,13 @@ def test_items_are_found_and_called_by_their_titles_in_any_language(engine: Engi
             for own in (chinese, {"Accept-Language": "de"})
         )
 
+        body = {"history": [{"item_id": "i5"}], "candidates": ["i3"], "context": {"locale": ""}}
+        told, plain = (
+            client.post("/v1/rank", json=body, headers=own).json()["items"][0]["title"]
+            for own in (chinese, {"Accept-Language": "de"})
+        )
+
+    assert (told, plain) == ("安静的轨道", named.title(3))
     assert [(item["item_id"], item["title"]) for item in here] == [("i3", "安静的轨道")]
     assert [(item["item_id"], item["title"]) for item in there] == [("i3", named.title(3))]
     assert named.title(3) != "安静的轨道"
