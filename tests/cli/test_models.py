@@ -353,7 +353,9 @@ def test_items_that_nobody_had_are_judged_by_the_cold_split(
 ) -> None:
     assert run("evaluate", model, shop, "--split", "cold", "--people", "10") == 0
 
-    assert "none of which is in training" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "none of which is in training" in said
+    assert "drawn by lot has Recall@50" in said
 
 
 def test_compare_needs_two_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,12 +60,14 @@ def split(test: list[Row], train: list[Row] = TRAIN) -> Split:
     return Split("last", Dataset.of("shop", events=frame(train, 1e9)), frame(test, 2e9), None, "made up")
 
 
-def engine(orders: Mapping[str, list[int]], known: Split, *, k: int = 30, **config: Any) -> Engine:
+def engine(
+    orders: Mapping[str, list[int]], known: Split, *, k: int = 30, items: list[str] = ITEMS, **config: Any
+) -> Engine:
     catalogue = Catalogue(
-        pl.DataFrame({"item_id": ITEMS}),
-        popularity=np.ones(30, np.float32),
-        recent=np.ones(30, np.float32),
-        vectors=np.eye(30, dtype=np.float32),
+        pl.DataFrame({"item_id": items}),
+        popularity=np.ones(len(items), np.float32),
+        recent=np.ones(len(items), np.float32),
+        vectors=np.eye(len(items), dtype=np.float32),
         tail_cut=0.2,
     )
     step = Step(name="told", k=k)
@@ -179,6 +181,18 @@ def test_where_people_come_back_their_own_most_frequent_items_are_a_baseline() -
     assert report.notes[0].endswith("seen items may come again.")
     assert report.notes[-1] == (
         "Pop, EASE and ALS, and the person's own most frequent items, are plain baselines: no decay, no fusion."
+    )
+
+
+def test_of_new_items_those_among_fifty_count_and_chance_is_told() -> None:
+    many = [f"i{row:02d}" for row in range(90)]
+    far = replace(split([("u0", "i60", "view"), ("u0", "i40", "view")]), name="cold")
+
+    report = evaluate(engine({}, far, k=90, items=many), far)  # in the order of rows: place 58 is beyond the fiftieth
+
+    assert report.methods[0].per_request["recall@50"].tolist() == [1 / 2]
+    assert report.notes[-1].startswith(
+        "The targets are items without events: a list drawn by lot has Recall@50 0.5747."  # 50 of the 87 that are new
     )
 
 

@@ -27,6 +27,7 @@ COLUMNS = {
     "hr@{k}": ("HR@{k}", 4),
     "mrr@{k}": ("MRR@{k}", 4),
     "recall@{k}": ("Recall@{k}", 4),
+    "recall@50": ("Recall@50", 4),
     "auc": ("AUC", 3),
     "coverage@{k}": ("Coverage", 3),
     "tail_share@{k}": ("Tail share", 3),
