@@ -73,6 +73,20 @@ def test_a_fit_keeps_what_it_chose_for_strangers(training_of: Trainer) -> None:
     chosen = Popular.fit(PopularConfig(), training_of(PAIRS, 4)).config
 
     assert (chosen.strangers_half_life_days, chosen.strangers_first) == (90.0, 0)  # nobody is new who could choose
+    assert chosen.half_life_days == 90.0
+
+
+def test_where_what_is_wanted_changes_fast_the_log_chooses_the_half_life(training_of: Trainer) -> None:
+    rng = np.random.default_rng(0)  # each day ten other items, and 40 people who read them
+    news = training_of([(person, day * 10 + int(rng.integers(10))) for day in range(60) for person in range(40)], 600)
+    log = replace(news.interactions, times=1e9 + news.interactions.rows // 10 * 86400.0 + rng.uniform(0, 9e4, 2400))
+
+    told = Popular.fit(PopularConfig(), replace(news, interactions=log))
+    given = Popular.fit(PopularConfig(half_life_days=50.0), replace(news, interactions=log))
+
+    assert told.config.half_life_days == log.pace <= 1
+    assert (told.config.strangers_half_life_days, told.config.strangers_first) == (log.pace, 0)
+    assert given.config.half_life_days == 50.0
 
 
 def test_newcomers_choose_by_what_is_held_out_too_and_it_is_not_counted(training_of: Trainer) -> None:

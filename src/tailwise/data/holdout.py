@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.data.interactions import Held, Interactions
+from tailwise.data.pace import newest_cases
 from tailwise.types import EVENT_KINDS, Rows
 
 SHARE = 10
@@ -46,7 +47,9 @@ def hold_out(
     A case is a liked event, or, where people act in baskets (``BASKET`` events and more at a moment), all of a moment
     with a past before it, since the rest of a basket would tell; what else is in a person's only basket is another
     question than what is in the next, and has other answers. A person gives one case in ``SHARE`` acts, at least one
-    and at most ``cases``: more of them judge with less chance, but what is held out cannot be learned from.
+    and at most ``cases``: more of them judge with less chance, but what is held out cannot be learned from. Where what
+    is wanted changes fast (``data.pace``), only what was done lately is a case: how people chose among the news of last
+    month says little of how they choose now.
 
     Args:
         whole: The log.
@@ -68,12 +71,14 @@ def hold_out(
     counts = np.bincount(whole.users[places], minlength=len(whole.user_ids))
     begins = _acts(whole, places)
     acts = np.bincount(whole.users[begins], minlength=len(whole.user_ids))
-    chosen = np.flatnonzero((counts >= least) & (acts > 0))
+    late = whole.times[begins] >= newest_cases(whole.times, whole.offsets, whole.pace, whole.acts)
+    lately = np.bincount(whole.users[begins[late]], minlength=len(whole.user_ids))
+    chosen = np.flatnonzero((counts >= least) & (lately > 0))
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
     last = np.cumsum(acts)[whole.users[begins]]  # one behind the owner's last act
     taken = np.clip(acts // SHARE, 1, cases)[whole.users[begins]]
-    picked = np.isin(whole.users[begins], chosen) & (np.arange(len(begins)) >= last - taken)
+    picked = late & np.isin(whole.users[begins], chosen) & (np.arange(len(begins)) >= last - taken)
     ends = begins[picked]
     held = Held(whole, whole.users[ends], ends, whole.times[ends], _targets(whole, ends, wanted))
     return _before(whole, held), held

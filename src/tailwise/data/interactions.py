@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.data.baskets import Acts, acts_of, by_lot
 from tailwise.data.catalogue import Catalogue
+from tailwise.data.pace import RECENT, pace_of
 from tailwise.errors import ArtifactError
 from tailwise.types import AGAINST, EVENT_KINDS, Floats, History, Ids, Rows, ids_of
 
@@ -137,6 +138,16 @@ class Interactions:
         age_days = (self.times.max() - self.times[self.likes]) / 86400
         weights = np.exp2(-age_days / half_life_days)
         return np.bincount(self.rows[self.likes], weights=weights, minlength=self.n_items).astype(np.float32)
+
+    @cached_property
+    def pace(self) -> float:
+        """How fast what is wanted changes: the half-life of popularity, in days (``data.pace``)."""
+        return pace_of(self.times[self.likes], self.rows[self.likes], self.n_items)
+
+    @property
+    def recent(self) -> Floats:
+        """(M,) decayed events of each item: how popular it is now."""
+        return self.decayed(min(RECENT, self.pace))
 
     @cached_property
     def firsts(self) -> NDArray[np.bool_]:

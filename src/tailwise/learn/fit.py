@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 
 MOST_EVENTS = 1_000
 """Newest events of a person that the model folder keeps."""
-RECENT_DAYS = 30.0
-"""Half-life of "popular now"."""
 Report = Callable[[str, int, int], None]
 
 
@@ -204,7 +202,7 @@ def _prepare(
 
 def _counted(catalogue: Catalogue, interactions: Interactions) -> Catalogue:
     """The items, as popular as some events make them."""
-    return catalogue.recounted(interactions.counts(), interactions.decayed(RECENT_DAYS))
+    return catalogue.recounted(interactions.counts(), interactions.recent)
 
 
 def _self_contained(config: PipelineConfig, catalogue: Catalogue) -> PipelineConfig:

@@ -23,7 +23,7 @@ from tailwise.data.interactions import Interactions
 from tailwise.learn.arrivals import FRESH, arrived, events_of, plain_events, together
 from tailwise.learn.counts import Counts
 from tailwise.learn.drift import Drift, Reference, drift_of
-from tailwise.learn.fit import MOST_EVENTS, RECENT_DAYS
+from tailwise.learn.fit import MOST_EVENTS
 from tailwise.learn.newcomers import grown_catalogue, grown_scorer, may_grow, new_items, reopened
 from tailwise.learn.prequential import fresh_cases, judged, part, standard_error
 from tailwise.learn.relearn import Lesson, Tried, relearned, tried
@@ -215,7 +215,7 @@ class Learner:
         new = whole.context[FRESH].to_numpy() & whole.likes
         added = np.bincount(whole.rows[new], minlength=whole.n_items).astype(np.float32)
         old = lesson.engine.catalogue
-        catalogue = old.recounted(old.popularity + added, lesson.whole.decayed(RECENT_DAYS))
+        catalogue = old.recounted(old.popularity + added, lesson.whole.recent)
         shorter = chosen.start != lesson.began
         state = {
             "generation": int(self.known.get("generation", 0)) + 1,

@@ -11,6 +11,7 @@ from pydantic import Field
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.config import Closed
 from tailwise.data.interactions import Training
+from tailwise.data.pace import USUAL
 from tailwise.data.scores import best_slate
 from tailwise.retrieve.strangers import chosen_for_strangers, popularity_for
 from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
@@ -19,10 +20,12 @@ from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 class PopularConfig(Closed):
     """Settings of the popularity source."""
 
-    half_life_days: Annotated[float, Field(gt=0)] = 90.0
-    """For people with a past an event counts half after this many days, in days."""
+    half_life_days: Annotated[float, Field(gt=0)] | None = None
+    """For people with a past an event counts half after this many days, in days; None takes 90, or less where what was
+    taken lately tells far better what is taken next, as with news."""
     strangers_half_life_days: Annotated[float, Field(gt=0)] | None = None
-    """The same for strangers; None lets those choose who were new in the last fifth of the log."""
+    """The same for strangers; None lets those choose who were new in the last fifth of the log, unless what is wanted
+    changes fast."""
     strangers_first: Annotated[int, Field(ge=0)] | None = None
     """How many first events of each person count for strangers, 0 all; None lets the same people choose."""
 
@@ -58,13 +61,16 @@ class Popular:
         Newcomers choose by all that they did: what else is held out tells of people with a past, who never see this.
         """
         events, half_life, first = training.interactions, config.strangers_half_life_days, config.strangers_first
+        whole = events if training.held is None else training.held.whole
+        usual = whole.pace if config.half_life_days is None else config.half_life_days
+        config = config.model_copy(update={"half_life_days": usual})
         if half_life is None or first is None:
-            whole = events if training.held is None else training.held.whole
-            own = chosen_for_strangers(whole, config.half_life_days)
+            # Newcomers choose by all that they did in weeks; where it is of the day, they are shown what is wanted now.
+            own = (usual, 0) if whole.pace < USUAL else chosen_for_strangers(whole, usual)
             half_life, first = own[0] if half_life is None else half_life, own[1] if first is None else first
             config = config.model_copy(update={"strangers_half_life_days": half_life, "strangers_first": first})
         for_strangers = popularity_for(events, half_life, first)
-        return cls(config, events.decayed(config.half_life_days), training.catalogue.item_ids, for_strangers)
+        return cls(config, events.decayed(usual), training.catalogue.item_ids, for_strangers)
 
     @classmethod
     def open(cls, config: PopularConfig, facts: Facts, folder: Path) -> Self:
