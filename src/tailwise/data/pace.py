@@ -19,7 +19,7 @@ RECENT = 30.0
 """Days of the same for "popular now", at most."""
 SHORTER = (30.0, 14.0, 7.0, 3.0, 1.0, 0.5, 0.25, 0.1)
 """Days, longest first."""
-BETTER = 2.0
+BETTER = 2.5
 """A shorter one must find so many times as much of what is taken next."""
 NEAR = 0.85
 """Of what the best finds; the longest that finds so much is taken."""

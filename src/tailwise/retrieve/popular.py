@@ -20,9 +20,9 @@ from tailwise.types import Facts, Floats, Ids, Request, Rows, Slate
 class PopularConfig(Closed):
     """Settings of the popularity source."""
 
-    half_life_days: Annotated[float, Field(gt=0)] | None = None
-    """For people with a past an event counts half after this many days, in days; None takes 90, or less where what was
-    taken lately tells far better what is taken next, as with news."""
+    half_life_days: Annotated[float, Field(gt=0)] = 90.0
+    """For people with a past an event counts half after this many days; left out: 90, or less where what was taken
+    lately tells far better what is taken next, as with news."""
     strangers_half_life_days: Annotated[float, Field(gt=0)] | None = None
     """The same for strangers; None lets those choose who were new in the last fifth of the log, unless what is wanted
     changes fast."""
@@ -62,7 +62,7 @@ class Popular:
         """
         events, half_life, first = training.interactions, config.strangers_half_life_days, config.strangers_first
         whole = events if training.held is None else training.held.whole
-        usual = whole.pace if config.half_life_days is None else config.half_life_days
+        usual = config.half_life_days if "half_life_days" in config.model_fields_set else whole.pace
         config = config.model_copy(update={"half_life_days": usual})
         if half_life is None or first is None:
             # Newcomers choose by all that they did in weeks; where it is of the day, they are shown what is wanted now.
