@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
+from tailwise.config import Closed, EncodeConfig, PipelineConfig, Settings, Step
 from tailwise.errors import ConfigError
 
 KNOWN = "encode, retrieve, stage, exclude_seen, max_history, tail_cut, context, context_dropped, track, tune"
@@ -179,3 +179,19 @@ def test_a_wrong_number_of_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(ConfigError, match=r"^environment: threads is '0', but: Input should be greater than or equal"):
         Settings.from_environment()
+
+
+def test_a_table_that_names_one_setting_leaves_the_others_of_its_owner_as_they_are() -> None:
+    class Inner(Closed):
+        one: int = 1
+        two: int = 2
+        three: int = 3
+
+    class Outer(Closed):
+        inner: Inner = Inner(two=20)
+
+    assert Outer.model_validate({"inner": {"one": 7}}).inner == Inner(one=7, two=20)
+    assert Outer.model_validate({"inner": {"two": 9}}).inner == Inner(two=9)
+    assert Outer.model_validate({"inner": {}}) == Outer()
+    assert Outer(inner=Inner(one=7)).inner.two == 2  # whoever gives it whole means it
+    assert Outer.model_validate({"inner": {"one": 7}}).inner.model_fields_set == {"one", "two"}

@@ -25,6 +25,20 @@ class Closed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rest_of_a_table(cls, raw: Any) -> Any:
+        """A table that names some settings leaves the others as they are where nothing is named."""
+        if not isinstance(raw, dict):
+            return raw
+        usual = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Closed)}
+        return {
+            name: {**usual[name].model_dump(exclude_unset=True), **own}
+            if name in usual and isinstance(own, dict)
+            else own
+            for name, own in raw.items()
+        }
+
 
 class Step(Closed):
     """One named component of a pipeline with its own settings."""

@@ -144,3 +144,11 @@ def test_the_command_fits_and_measures_once_a_fold(
     facts = json.loads((tmp_path / "report" / "folds.json").read_text())
     assert [fold["training_events"] for fold in facts["folds"]] == [340, 340]
     assert all(0 < fold["people"] <= 20 for fold in facts["folds"])  # whose last item was new to them
+
+
+@pytest.mark.parametrize("days", [[0.0] * 9, [0.0] * 6 + [1.0, 2.0, 3.0], [0.0, 1.0, 2.0] + [3.0] * 6])
+def test_times_that_cannot_be_cut_into_folds_are_told(days: list[float]) -> None:
+    events = pl.DataFrame({"user_id": [f"u{n}" for n in range(9)], "item_id": ["a"] * 9, "time": days})
+
+    with pytest.raises(DataError, match="so many events have one time that 3 folds in time cannot be cut; use fewer"):
+        folds_of(Dataset.of("days", events=events), by="time", folds=3, seed=0)

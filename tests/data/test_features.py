@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailwise.data.catalogue import Catalogue
-from tailwise.data.features import MOST_VALUES, NO_CONTEXTS, PRIOR, Contexts, Feature
+from tailwise.data.features import MOST_VALUES, NO_CONTEXTS, PRIOR, Contexts, Feature, check_context
 from tailwise.data.interactions import Interactions
 from tailwise.data.load import Dataset
 from tailwise.errors import ArtifactError, ConfigError, RequestError
@@ -256,3 +256,18 @@ def test_names_say_what_each_number_is() -> None:
 
     assert feature.signals == ("device known", "device phone")
     assert len(feature.numbers(None)) == len(feature.signals)
+
+
+@pytest.mark.parametrize("name", ["item_id", "user_id", "event", "value", "time"])
+def test_what_is_to_be_told_is_no_context(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"^context names '{name}', which is what is to be told, not the moment; there"
+    ):
+        check_context([name], ["user_id", "item_id", "time", "event", "value", "device"])
+
+
+def test_a_number_beyond_all_bounds_is_refused() -> None:
+    contexts = Contexts.of(("degrees",), interactions(("degrees",), degrees=[1.0, 2.0] * 4))
+
+    with pytest.raises(RequestError, match=r"^context gives degrees a number of more than 308 digits$"):
+        contexts.check(at(degrees=10**400))

@@ -23,6 +23,10 @@ def read(folder: Path, name: str, data: bytes, kind: str = "events") -> pl.DataF
     [
         (b"", "FAIL events.csv: is empty"),
         (b"\xef\xbb\xbf\r\n\r\n", "FAIL events.csv: is empty"),
+        (
+            b"user_id,item_id,time,event,event\nu,i,1,view,purchase\n",
+            "FAIL events.csv event: is there twice; keep one of the columns",
+        ),
         (CSV + b"u3,i3,3,4\n", "FAIL events.csv row 3: has 4 fields, but the header has 3"),
         (
             CSV + b'u3,"i3,3\nu4,i4,4\n',

@@ -108,7 +108,7 @@ def test_the_first_failing_check_is_the_error_and_the_others_are_counted(tmp_pat
 
     with pytest.raises(
         DataError,
-        match=r"^events\.csv row 3 user_id: null is no id; ids are text or whole numbers, and not empty "
+        match=r"^events\.csv row 3 user_id: null is no id; ids are text or whole numbers, of 1 to 512 letters "
         rf"\(and 2 more\); see: tailwise validate {tmp_path}$",
     ):
         load(tmp_path)

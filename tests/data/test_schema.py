@@ -55,11 +55,15 @@ def test_good_events_pass_every_check_by_name() -> None:
     [
         (
             {"user_id": ["u", ""]},
-            "FAIL events.csv row 2 user_id: '' is no id; ids are text or whole numbers, and not empty",
+            "FAIL events.csv row 2 user_id: '' is no id; ids are text or whole numbers, of 1 to 512 letters",
+        ),
+        (
+            {"user_id": ["u" * 512, "u" * 513]},
+            f"FAIL events.csv row 2 user_id: '{'u' * 76}… is no id; ids are text or whole numbers, of 1 to 512 letters",
         ),
         (
             {"item_id": [None, "b"]},
-            "FAIL events.csv row 1 item_id: null is no id; ids are text or whole numbers, and not empty",
+            "FAIL events.csv row 1 item_id: null is no id; ids are text or whole numbers, of 1 to 512 letters",
         ),
         (
             {"time": ["2020-01-01", "soon"]},
@@ -142,13 +146,13 @@ def test_a_missing_column_with_nothing_near_lists_what_is_there() -> None:
 
 def test_ids_that_are_fractions_are_refused_since_they_have_no_one_spelling() -> None:
     assert events(user_id=[1.0, 2.0])[0] == (
-        "FAIL events.csv row 1 user_id: 1.0 is no id; ids are text or whole numbers, and not empty"
+        "FAIL events.csv row 1 user_id: 1.0 is no id; ids are text or whole numbers, of 1 to 512 letters"
     )
 
 
 def test_a_list_in_the_place_of_an_id_is_shown_on_one_line() -> None:
     assert events(user_id=[["a"], ["b"]])[0] == (
-        "FAIL events.csv row 1 user_id: ['a'] is no id; ids are text or whole numbers, and not empty"
+        "FAIL events.csv row 1 user_id: ['a'] is no id; ids are text or whole numbers, of 1 to 512 letters"
     )
 
 
@@ -186,10 +190,10 @@ def test_graph_and_social_need_their_ids_and_numbers() -> None:
     social = pl.DataFrame({"user_id": ["a"], "friend_id": [None], "weight": ["much"]})
 
     assert problems(check_graph(graph, "graph.csv")) == [
-        "FAIL graph.csv row 1 relation: '' is no id; ids are text or whole numbers, and not empty"
+        "FAIL graph.csv row 1 relation: '' is no id; ids are text or whole numbers, of 1 to 512 letters"
     ]
     assert problems(check_social(social, "social.csv")) == [
-        "FAIL social.csv row 1 friend_id: null is no id; ids are text or whole numbers, and not empty",
+        "FAIL social.csv row 1 friend_id: null is no id; ids are text or whole numbers, of 1 to 512 letters",
         "FAIL social.csv row 1 weight: 'much' is no finite number; leave it empty where there is none",
     ]
 
@@ -198,7 +202,7 @@ def test_entities_are_named_once() -> None:
     entities = pl.DataFrame({"entity": ["m.1", "m.1"], "label": ["Drama", ""]})
 
     assert problems(check_entities(entities, "entities.csv")) == [
-        "FAIL entities.csv row 2 label: '' is no id; ids are text or whole numbers, and not empty",
+        "FAIL entities.csv row 2 label: '' is no id; ids are text or whole numbers, of 1 to 512 letters",
         "FAIL entities.csv row 2 entity: 'm.1' is there twice; ids must be unique",
     ]
 

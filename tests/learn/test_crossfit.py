@@ -158,3 +158,11 @@ def test_the_temperature_is_higher_where_the_incoming_order_is_right(
     )
 
     assert sure > 10 * unsure
+
+
+def test_a_judge_that_has_broken_down_earns_nothing() -> None:
+    ones = torch.ones(2, 3)
+    lists = Lists(ones[..., None], ones, torch.tensor([[0.0, 1, 0], [1, 0, 0]]), ones > 0, np.array([1, 1]))
+    scores = torch.tensor([[np.nan, np.nan, np.nan], [3.0, 2.0, 1.0]])
+
+    assert gains_of(scores, lists).tolist() == [0.0, 1.0]

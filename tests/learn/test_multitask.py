@@ -280,3 +280,14 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 
     assert len(list(tmp_path.glob("multitask-*"))) == 1
     assert np.array_equal(again.learned.table, whole.learned.table)
+
+
+def test_heads_that_diverge_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    wild = config(train={"optimizer": "sgd", "learning_rate": 1e6, "epochs": 3})
+
+    with caplog.at_level(logging.WARNING, logger="tailwise"):
+        stage, notes = fit_multitask(wild, training_of(shop()), ENGINE)
+
+    assert stage.learned is NO_HEADS
+    assert notes["decision"] == "not used: it diverged; lower train.learning_rate"
+    assert "multitask tells nothing: it diverged" in caplog.text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +22,10 @@ from tailwise.pipeline import Engine
 from tailwise.pipeline.asking import request_of
 
 ENCODE = EncodeConfig(model="hash", whiten_dim=24)
-NETWORK = {"shape": {"dim": 16, "layers": 1, "max_length": 8}, "train": {"epochs": 15, "learning_rate": 0.01}}
+NETWORK: dict[str, Any] = {
+    "shape": {"dim": 16, "layers": 1, "max_length": 8},
+    "train": {"epochs": 15, "learning_rate": 0.01},
+}
 PIPELINE = PipelineConfig(
     encode=ENCODE,
     retrieve=(Step(name="popular"), Step(name="text"), Step(name="sequence", settings=NETWORK)),
@@ -83,6 +88,20 @@ def test_with_events_it_goes_on_from_there(shops: tuple[Dataset, Dataset, Path, 
     assert engine.manifest["choices"]["silent"] == []
     assert engine.manifest["start"] == Engine.open(start).version
     assert earned(engine, two.events) > 1.3 / GROUPS
+
+
+def test_a_shape_that_the_first_model_does_not_have_is_told(
+    shops: tuple[Dataset, Dataset, Path, Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, two, start, settings = shops
+    other = Step(name="sequence", settings={**NETWORK, "shape": {**NETWORK["shape"], "dim": 12}})
+    pipeline = PIPELINE.model_copy(update={"retrieve": (Step(name="popular"), other)})
+
+    with caplog.at_level(logging.WARNING, logger="tailwise"):
+        fit(two, pipeline, start=start, settings=settings)
+
+    told = [record.getMessage() for record in caplog.records if "shape" in record.getMessage()]
+    assert told == ["sequence: shape.dim is not 12 but 16, as in the model that the fit starts from"]
 
 
 def test_the_second_shop_has_the_first_ones_space(shops: tuple[Dataset, Dataset, Path, Settings]) -> None:

@@ -31,7 +31,10 @@ NET = QUICK.model_copy(
             Step(name="popular"),
             Step(
                 name="sequence",
-                settings={"shape": {"dim": 8, "layers": 1, "max_length": 10}, "train": {"epochs": 6, "patience": 6}},
+                settings={
+                    "shape": {"dim": 8, "layers": 1, "max_length": 10},
+                    "train": {"epochs": 6, "patience": 6, "judge_from": 1},
+                },
             ),
         ),
         "tune": {"sequence.shape.heads": [1, 2, 3], "sequence.train.learning_rate": [1e-3, 2e-3, 1e-2]},

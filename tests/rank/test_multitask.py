@@ -218,6 +218,10 @@ def test_a_damaged_network_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
+        (
+            {"loss_weights": {"score": 1}},
+            "m: loss_weights is {'score': 1}, but: Value error, score is no head; heads: ",
+        ),
         ({"blend": {"buy": 1}}, "m: blend is {'buy': 1}, but: Value error, buy is no head; heads: click, purchase, "),
         ({"loss_weights": {"score": -1}}, "m: loss_weights.score is -1, but: Input should be greater than or equal to"),
         ({"blend": {"click": float("nan")}}, "m: blend.click is nan, but: Input should be a finite number"),

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,13 @@ def _by_time(data: Dataset, folds: int) -> list[Split]:
     import polars as pl
 
     from tailwise.data.split import split_time
+    from tailwise.errors import DataError
 
     times = data.events["time"].to_numpy()
     cuts = [float(times[len(times) * place // (folds + 1)]) for place in range(1, folds + 1)]
+    if any(later <= earlier for earlier, later in pairwise([float(times[0]), *cuts])):
+        many = f"so many events have one time that {folds} folds in time cannot be cut"
+        raise DataError(f"{data.name}: {many}; use fewer folds, or --by people")
     splits = []
     for fold, cut in enumerate(cuts):
         until = data.events if fold + 1 == folds else data.events.filter(pl.col("time") < cuts[fold + 1])

@@ -104,7 +104,10 @@ class Feature(Closed):
         if self.kind == "number":
             if isinstance(given, bool) or not isinstance(given, Real):
                 raise RequestError(f"context gives {self.name} the value {given!r}, but it must be a number")
-            return float(given)
+            try:
+                return float(given)
+            except OverflowError as error:
+                raise RequestError(f"context gives {self.name} a number of more than 308 digits") from error
         if not isinstance(given, str | bool | Real):
             raise RequestError(f"context gives {self.name} the value {given!r}, but it must be a text")
         text = str(given).lower() if isinstance(given, bool) else str(given)
@@ -230,6 +233,10 @@ def check_context(names: Sequence[str], columns: Sequence[str]) -> None:
     """
     there = ", ".join([*MOMENTS, *(own for own in columns if own not in SPINE)])
     for name in names:
+        if name in SPINE:
+            raise ConfigError(
+                f"context names {name!r}, which is what is to be told, not the moment; there are: {there}"
+            )
         if name not in MOMENTS and name not in columns:
             raise ConfigError(f"context names {name!r}, but the events have no such column; there are: {there}")
 

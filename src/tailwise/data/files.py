@@ -78,6 +78,10 @@ def read_table(path: Path, kind: str) -> pl.DataFrame | Finding:
         if lines:
             return pl.read_ndjson(data, infer_schema_length=None)
         frame = pl.read_csv(data, infer_schema=False)
+        for name in frame.columns:  # the reader would call the second of two alike event_duplicated_0
+            first = name.rpartition("_duplicated_")[0]
+            if first in frame.columns:
+                return Finding("FAIL", "file", path.name, None, first, "is there twice; keep one of the columns")
         known = {*REQUIRED[kind], *TEXTS.get(kind, ())}
         return frame.with_columns(inferred(frame[name]) for name in frame.columns if name not in known)
     except UnicodeDecodeError as error:

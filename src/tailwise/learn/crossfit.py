@@ -138,7 +138,7 @@ def padded(examples: list[Example], depth: int) -> Lists:
 
 def gains_of(scores: Tensor, lists: Lists, chosen: NDArray[np.bool_] | slice = slice(None)) -> NDArray[np.float64]:
     """
-    NDCG@10 of each chosen list as its scores, padded to N, order it; a list whose target was not found earns 0.
+    NDCG@10 of each chosen list as its scores, padded to N, order it; a target not found, or scored NaN, earns 0.
 
     What ``slates.earned`` says of one list, of all at once, since it is asked for after every epoch.
     """
@@ -147,7 +147,8 @@ def gains_of(scores: Tensor, lists: Lists, chosen: NDArray[np.bool_] | slice = s
     owner, place = np.nonzero(mask & (lists.labels.numpy()[chosen] > 0))
     own = known[owner, place][:, None]
     ahead = (known[owner] > own).sum(1) + ((known[owner] == own).sum(1) - 1) / 2
-    found = np.bincount(owner, np.where(ahead < 10, 1 / np.log2(ahead + 2), 0.0), minlength=len(mask))
+    shown = (ahead < 10) & ~np.isnan(own[:, 0])  # what has broken down earns nothing
+    found = np.bincount(owner, np.where(shown, 1 / np.log2(ahead + 2), 0.0), minlength=len(mask))
     ideal = np.cumsum(1 / np.log2(np.arange(10) + 2))
     return np.asarray(found / ideal[np.minimum(lists.targets[chosen], 10) - 1])
 

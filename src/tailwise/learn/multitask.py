@@ -63,6 +63,9 @@ def fit_multitask(config: MultiTaskConfig, training: Training, engine: Engine) -
     answering = np.isfinite(lessons.labels).any(1)  # the others teach nothing
     learn, judge = np.flatnonzero(answering & ~held), np.flatnonzero(answering & held)
     net, epochs, said = _trained(lessons, training, learn, judge)
+    if not all(bool(own.isfinite().all()) for own in (*net.parameters(), torch.from_numpy(said))):
+        log.warning("multitask tells nothing: it diverged; lower train.learning_rate, %g", config.train.learning_rate)
+        return MultiTask(config), {**notes, "decision": "not used: it diverged; lower train.learning_rate"}
     labels = _labels(lessons, training.seed, judge)
     curves, errors = calibrated(config, lessons, said, labels, episodes.people[judge])
     usual = usual_of(episodes, np.ones(len(episodes), bool), training.interactions.n_items)  # the offsets, of all

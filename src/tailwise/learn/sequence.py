@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -28,6 +29,8 @@ from tailwise.learn.sizes import settled
 from tailwise.nets.sequence import SequenceNet
 from tailwise.rank.sequence import ITEMS, SequenceConfig, Trained
 from tailwise.types import Floats, Rows
+
+log = logging.getLogger(__name__)
 
 APART = 1000
 """Between the seeds of networks that stand side by side, so that a fit by the next seed shares none with this one."""
@@ -86,7 +89,12 @@ def sized(config: SequenceConfig, training: Training) -> SequenceConfig:
     """The settings with sizes: those of the model that it starts from, else such as suit the data."""
     origin = training.memo.get(Origin)
     if isinstance(origin, Origin):
-        return config.model_copy(update={"shape": origin.scorer.config.shape})
+        theirs, own = origin.scorer.config.shape, config.shape
+        for name in sorted(own.model_fields_set):
+            if getattr(own, name) != getattr(theirs, name):
+                said = (name, getattr(own, name), getattr(theirs, name))
+                log.warning("sequence: shape.%s is not %s but %s, as in the model that the fit starts from", *said)
+        return config.model_copy(update={"shape": theirs})
     return settled(config, training.interactions)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.config import Closed
@@ -31,6 +31,8 @@ DAMPING = 10.0
 PASSED_BY = frozenset({"view", "skip"})
 """Kinds that are no part of a past where the log shows what people did not take: they would crowd out what they did."""
 _CODE = {kind: code for code, kind in enumerate(EVENT_KINDS)}
+MOST_WEIGHT = 1e6
+"""Of a head in a blend, either way."""
 _FAR = 30.0
 """Deviations that no value is away from what is usual; keeps one absurd value from filling a person's past."""
 
@@ -61,15 +63,16 @@ class MultiTaskConfig(Closed):
     """Share of each person's newest episodes that training does not see: they stop it and calibrate."""
     held_out_most: Annotated[int, Field(ge=1)] = 10_000
     """At most so many episodes are held out."""
-    blend: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default={})
+    blend: dict[str, Annotated[float, Field(ge=-MOST_WEIGHT, le=MOST_WEIGHT, allow_inf_nan=False)]] = Field(default={})
     """What each head weighs in the order, by name; empty leaves the order as it came. A request may say otherwise."""
 
     @field_validator("blend", "loss_weights")
     @classmethod
-    def _known_heads(cls, weights: dict[str, float]) -> dict[str, float]:
+    def _known_heads(cls, weights: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        known = (*TASKS, ORDER) if info.field_name == "blend" else TASKS  # the order that came in is not learned
         for name in weights:
-            if name not in (*TASKS, ORDER):
-                raise ValueError(f"{name} is no head; heads: {', '.join(TASKS)}")
+            if name not in known:
+                raise ValueError(f"{name} is no head; heads: {', '.join(known)}")
         return weights
 
 

@@ -13,6 +13,7 @@ PersonId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\n]+(?
 """Without line breaks, which no address can hold: who is stored must be found, and erased, by it."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Time = float | str
+Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Value = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Kind = Literal["view", "click", "favourite", "cart", "purchase", "rating", "dwell", "skip", "dislike"]
 
@@ -45,7 +46,7 @@ class RequestForm(Struct):
     exclude_seen: bool | None = None
     diversity: Share | None = None
     tail_share: Share | None = None
-    blend: Annotated[dict[str, float], Meta(max_length=100)] | None = None
+    blend: Annotated[dict[str, Weight], Meta(max_length=100)] | None = None
     """What each head of the model weighs in the order, by name; ``score`` is the order that comes in."""
     seed: Annotated[int, Meta(ge=0, le=2**53 - 1)] = 0
     explain: bool = False
