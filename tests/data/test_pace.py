@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,7 +15,7 @@ from tailwise.data.baskets import Acts
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.holdout import hold_out
 from tailwise.data.interactions import Interactions
-from tailwise.data.pace import DAY, LEAST, PEOPLE, SPAN, USUAL, newest_cases, pace_of
+from tailwise.data.pace import DAY, LEAST, PEOPLE, SHORTER, SPAN, USUAL, _found, newest_cases, pace_of
 from tailwise.types import Rows
 
 START = 1_700_000_000.0
@@ -95,6 +96,29 @@ def test_of_news_only_people_who_were_here_lately_are_held_out() -> None:
     assert late.times.min() >= since
     assert len(np.unique(late.people)) >= 0.9 * PEOPLE  # some did too little
     assert any_time.times.min() < films.times.max() - 40 * DAY
+
+
+def test_who_is_here_often_gives_no_case_of_before_and_as_many_people_are_drawn_as_are_wanted() -> None:
+    times, rows = taken(0.3)
+    log = log_of(times, rows)
+    often = replace(log, offsets=np.arange(0, len(log) + 1, 50), user_ids=log.user_ids[:400])  # fifty events each
+    order = np.random.default_rng(0).permutation(len(log)).reshape(-1, 50)
+    order.sort(axis=1)  # each from all over the log, oldest first
+    often = replace(often, times=times[order.ravel()], rows=rows[order.ravel()])
+
+    _, held = hold_out(often)
+    _, drawn = hold_out(log, most=100)
+
+    assert held.times.min() >= newest_cases(often.times, often.offsets, often.pace, often.acts)
+    assert len(np.unique(held.people)) < len(held) < 5 * len(np.unique(held.people))
+    assert len(np.unique(drawn.people)) == 100
+
+
+def test_what_nobody_took_before_is_not_found() -> None:
+    times = START + np.arange(100) * 60.0
+
+    assert not _found(times, np.repeat([0, 1], 50), 3, 50, 50).any()
+    assert _found(times, np.zeros(100, np.int64), 3, 50, 50).tolist() == [1.0] * (1 + len(SHORTER))
 
 
 def test_the_newest_people_are_counted_by_what_they_did_last() -> None:

@@ -77,8 +77,9 @@ def test_a_fit_keeps_what_it_chose_for_strangers(training_of: Trainer) -> None:
 
 
 def test_where_what_is_wanted_changes_fast_the_log_chooses_the_half_life(training_of: Trainer) -> None:
-    rng = np.random.default_rng(0)  # each day ten other items, and 40 people who read them
-    news = training_of([(person, day * 10 + int(rng.integers(10))) for day in range(60) for person in range(40)], 600)
+    rng = np.random.default_rng(0)  # each day ten other items, and 40 other people who read them
+    read = [(day * 40 + person, day * 10 + int(rng.integers(10))) for day in range(60) for person in range(40)]
+    news = training_of(read, 600)
     log = replace(news.interactions, times=1e9 + news.interactions.rows // 10 * 86400.0 + rng.uniform(0, 9e4, 2400))
 
     told = Popular.fit(PopularConfig(), replace(news, interactions=log))
