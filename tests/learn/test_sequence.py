@@ -349,7 +349,7 @@ def test_fitted_again_on_all_events_it_goes_on_from_where_it_was() -> None:
     after = fit_sequence(SMALL.model_copy(update={"finish": 0.5}), again)
 
     (own,) = before.trained
-    assert told[-1] == ("sequence", math.ceil(0.5 * own.epochs), math.ceil(0.5 * own.epochs))
+    assert told[-1] == ("sequence finish", math.ceil(0.5 * own.epochs), math.ceil(0.5 * own.epochs))
     assert not np.array_equal(after.table, before.table)
     assert [next_after(after, row - 2, row - 1, row)[0] for row in range(2, ITEMS - 1)] == list(range(3, ITEMS))
 

@@ -80,7 +80,7 @@ def train_sequence(config: SequenceConfig, training: Training, place: int = 0) -
             pool=pool,
             folder=None if training.folder is None else training.folder / f"sequence{place or ''}",
             report=training.report,
-            name=f"sequence {place + 1}" if place else "sequence",
+            name=" ".join(["sequence", *[str(place + 1)] * (place > 0), *["finish"] * (before is not None)]),
         )
     return net, progress.best_epoch or progress.epoch
 
