@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 from quality.measure import Result, Run, measured, read_lists, write_lists
 from quality.peers import ROOT
-from quality.tasks import Task
+from quality.tasks import DEPTH, Task
 
 import tailwise
 from tailwise.config import PipelineConfig
 from tailwise.data.load import Dataset
 from tailwise.encode.text import ITEM_COLUMNS
-from tailwise.evaluate.run import DEPTH
 from tailwise.pipeline import Engine
 from tailwise.types import Request, Rows
 

@@ -21,9 +21,7 @@ from typing import Any
 
 import numpy as np
 from quality.measure import Result, Run, measured, read_lists, write_lists
-from quality.tasks import Task, write_job
-
-from tailwise.evaluate.run import DEPTH
+from quality.tasks import DEPTH, Task, write_job
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks" / "peers"

@@ -29,8 +29,10 @@ from tailwise.data.holdout import repeat_rate
 from tailwise.data.interactions import Interactions
 from tailwise.data.load import Dataset
 from tailwise.data.split import MOMENT, Split, check_leak, split_last, split_time
-from tailwise.evaluate.run import DEPTH, Cases, cases_of
+from tailwise.evaluate.run import Cases, cases_of
 
+DEPTH = 20
+"""Items of a list, as many as every peer is asked for."""
 PROTOCOLS = ("last", "time", "basket")
 
 

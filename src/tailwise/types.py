@@ -146,6 +146,13 @@ ORDER = "score"
 """The order that came in, where a blend of heads names what it mixes."""
 
 
+LONGEST_ID = 512
+"""Letters of an id, in data and in requests."""
+
+MOST_WEIGHT = 1e6
+"""Of a head in a blend, either way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Who asks, when, and what is known of the moment. Unset fields take the model's defaults."""

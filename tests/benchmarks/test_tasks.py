@@ -56,6 +56,7 @@ def test_a_job_holds_training_alone_and_inner_is_what_validation_leaves(
     assert out == set(zip(job["user"][~job["inner"]].tolist(), job["item"][~job["inner"]].tolist(), strict=True))
     assert (np.diff(job["time"]) >= 0).all()
     assert job["labels"].shape == (6, 2)
+    assert job["depth"] == 20  # as the page says
     assert (job["asked"] == -1).sum() == sum(not len(request.past) for request in task.cases.requests)
 
 

@@ -82,8 +82,8 @@ def test_a_log_of_news_counts_what_is_popular_by_its_own_half_life() -> None:
     news, films = log_of(*taken(0.3)), log_of(*taken(400.0))
 
     assert news.pace < 1
-    assert np.allclose(news.recent, news.decayed(news.pace))
-    assert np.allclose(films.recent, films.decayed(30.0))
+    assert np.allclose(news.recent(news.pace), news.decayed(news.pace))
+    assert np.allclose(films.recent(films.pace), films.decayed(30.0))
 
 
 def test_of_news_only_people_who_were_here_lately_are_held_out() -> None:

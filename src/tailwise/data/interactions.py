@@ -144,10 +144,9 @@ class Interactions:
         """How fast what is wanted changes: the half-life of popularity, in days (``data.pace``)."""
         return pace_of(self.times[self.likes], self.rows[self.likes], self.n_items)
 
-    @property
-    def recent(self) -> Floats:
-        """(M,) decayed events of each item: how popular it is now."""
-        return self.decayed(min(RECENT, self.pace))
+    def recent(self, pace: float) -> Floats:
+        """(M,) decayed events of each item: how popular it is now, where what is wanted changes at a ``pace``."""
+        return self.decayed(min(RECENT, pace))
 
     @cached_property
     def firsts(self) -> NDArray[np.bool_]:

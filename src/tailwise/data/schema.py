@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from tailwise.types import EVENT_KINDS
+from tailwise.types import EVENT_KINDS, LONGEST_ID
 
 Level = Literal["PASS", "WARN", "FAIL"]
 
@@ -249,9 +249,9 @@ def _given(frame: pl.DataFrame, column: str) -> pl.Expr:
 
 
 def _ids(kind: str, frame: pl.DataFrame) -> list[_Rule]:
-    message = "is no id; ids are text or whole numbers, of 1 to 512 letters"  # as requests name them
+    message = f"is no id; ids are text or whole numbers, of 1 to {LONGEST_ID} letters"
     names = [name for name in REQUIRED[kind] if name != "time" and name in frame.columns]
-    bad = {name: ~text(frame, name).fill_null("").str.len_chars().is_between(1, 512) for name in names}
+    bad = {name: ~text(frame, name).fill_null("").str.len_chars().is_between(1, LONGEST_ID) for name in names}
     return [_Rule("id", name, own, message, "every id is given") for name, own in bad.items()]
 
 

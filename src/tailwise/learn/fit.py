@@ -140,7 +140,9 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     learning = replace(
         everything,
         interactions=inner,
-        catalogue=_counted(catalogue, inner),  # counts with the targets in them would tell which they are
+        catalogue=_counted(
+            catalogue, inner, interactions.pace
+        ),  # counts with the targets in them would tell which they are
         targets=held.first(seed),
         held=held,
         folder=own,
@@ -197,12 +199,12 @@ def _prepare(
     interactions = Interactions.of(data.events, bare, job.config.context)
     if not interactions.likes.any() and len(interactions) >= least:
         raise DataError(f"{data.name} has no event that speaks for an item: all are skip or dislike")
-    return _counted(bare, interactions), meaning, interactions
+    return _counted(bare, interactions, interactions.pace), meaning, interactions
 
 
-def _counted(catalogue: Catalogue, interactions: Interactions) -> Catalogue:
+def _counted(catalogue: Catalogue, interactions: Interactions, pace: float) -> Catalogue:
     """The items, as popular as some events make them."""
-    return catalogue.recounted(interactions.counts(), interactions.recent)
+    return catalogue.recounted(interactions.counts(), interactions.recent(pace))
 
 
 def _self_contained(config: PipelineConfig, catalogue: Catalogue) -> PipelineConfig:

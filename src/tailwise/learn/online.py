@@ -215,7 +215,7 @@ class Learner:
         new = whole.context[FRESH].to_numpy() & whole.likes
         added = np.bincount(whole.rows[new], minlength=whole.n_items).astype(np.float32)
         old = lesson.engine.catalogue
-        catalogue = old.recounted(old.popularity + added, lesson.whole.recent)
+        catalogue = old.recounted(old.popularity + added, lesson.whole.recent(lesson.whole.pace))
         shorter = chosen.start != lesson.began
         state = {
             "generation": int(self.known.get("generation", 0)) + 1,

@@ -67,7 +67,7 @@ def train_sequence(config: SequenceConfig, training: Training, place: int = 0) -
         return net.eval(), 0
     near = neighbours_of(net, config, training, events, stream)
     plain, batches_of = _loss(net, config, events, near), parted_batches(config, events, stream)
-    texts = _texts(config, training)
+    texts, name = _texts(config, training), f"sequence {place + 1}" if place else "sequence"
     aligned = with_alignment(net, plain, weight=config.align / PARTS, vectors=texts, touched=events.touched)
     with side_by_side(training.threads) as pool, aligned as loss:
         progress = train(
@@ -80,7 +80,7 @@ def train_sequence(config: SequenceConfig, training: Training, place: int = 0) -
             pool=pool,
             folder=None if training.folder is None else training.folder / f"sequence{place or ''}",
             report=training.report,
-            name=" ".join(["sequence", *[str(place + 1)] * (place > 0), *["finish"] * (before is not None)]),
+            name=name if before is None else f"{name} finish",
         )
     return net, progress.best_epoch or progress.epoch
 

@@ -20,7 +20,7 @@ from tailwise.nets.session import open_session
 from tailwise.nets.settings import LoopConfig, MultiTaskShape
 from tailwise.rank.calibration import Curve, chance_of
 from tailwise.rank.fusion import standardised
-from tailwise.types import EVENT_KINDS, ORDER, Column, Facts, Floats, Request, Rows, Slate
+from tailwise.types import EVENT_KINDS, MOST_WEIGHT, ORDER, Column, Facts, Floats, Request, Rows, Slate
 
 COLUMNS = {task: f"p_{task}" if task in CHANCES else task for task in TASKS}
 """What each head's column is called."""
@@ -31,8 +31,6 @@ DAMPING = 10.0
 PASSED_BY = frozenset({"view", "skip"})
 """Kinds that are no part of a past where the log shows what people did not take: they would crowd out what they did."""
 _CODE = {kind: code for code, kind in enumerate(EVENT_KINDS)}
-MOST_WEIGHT = 1e6
-"""Of a head in a blend, either way."""
 _FAR = 30.0
 """Deviations that no value is away from what is usual; keeps one absurd value from filling a person's past."""
 

@@ -83,7 +83,7 @@ class TowersConfig(Closed):
         own = {**OF_PERSON.get(person, {}), **OF_LOSS.get(loss, {})}
         train = raw.get("train", {})
         if isinstance(train, dict):
-            train = {"patience": PATIENCE, **own.get("train", {}), **train}
+            train = {**own.get("train", {}), **train}
         return {**own, **raw, "train": train}
 
 

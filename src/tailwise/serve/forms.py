@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tailwise.pipeline.explained import Explanation
+from tailwise.types import LONGEST_ID, MOST_WEIGHT
 
-Id = Annotated[str, Meta(min_length=1, max_length=512)]
-PersonId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\n]+(?!\n)$")]
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
+PersonId = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\n]+(?!\n)$")]
 """Without line breaks, which no address can hold: who is stored must be found, and erased, by it."""
 Share = Annotated[float, Meta(ge=0, le=1)]
 Time = float | str
-Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Weight = Annotated[float, Meta(ge=-MOST_WEIGHT, le=MOST_WEIGHT)]
 Value = Annotated[float, Meta(ge=-1e12, le=1e12)]
 Kind = Literal["view", "click", "favourite", "cart", "purchase", "rating", "dwell", "skip", "dislike"]
 

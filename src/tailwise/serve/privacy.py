@@ -17,7 +17,7 @@ from tailwise.serve import wire
 from tailwise.serve.context import context_of, json_response, reader
 from tailwise.serve.insights import MOST_ITEMS
 from tailwise.serve.models import forgotten
-from tailwise.types import Event
+from tailwise.types import LONGEST_ID, Event
 
 router = APIRouter(tags=["privacy"])
 
@@ -119,6 +119,6 @@ def _checked(user_id: str) -> str:
     Raises:
         RequestError: It is longer than any id.
     """
-    if len(user_id) > 512:
-        raise RequestError(f"user_id has {len(user_id)} characters, but at most 512 are taken")
+    if len(user_id) > LONGEST_ID:
+        raise RequestError(f"user_id has {len(user_id)} characters, but at most {LONGEST_ID} are taken")
     return user_id
