@@ -6,7 +6,7 @@ table.
     python benchmarks/bench_quality.py --data shop=data/shop:basket --only shop --seeds 0
 
 MovieLens 100K always takes part, unless ``--only`` leaves it out; ``--data`` adds folders, each with a protocol: last,
-time or basket. Peers get environments of their own under ``.venv-peers``. Whatever was made is kept under
+time, basket or sparse. Peers get environments of their own under ``.venv-peers``. Whatever was made is kept under
 ``benchmarks/cache``.
 """
 

@@ -4,6 +4,7 @@ What is to be done: a data set, a protocol, the people asked and what they did n
     last    each person's last act is the target; the rest is training
     time    one cut in time at 80 % of the events; whatever a person did later is the target
     basket  the same cut; the target is all that a person took at the first moment after it
+    sparse  of the items that a person has had eight, drawn by lot, each when it was first had; the last is the target
 
 Order is stable everywhere (time, then person, then item, ids compared as strings). Validation lies within training:
 each person's last training act, or the last training basket. Nothing here looks at the test part but to say who is
@@ -33,7 +34,9 @@ from tailwise.evaluate.run import Cases, cases_of
 
 DEPTH = 20
 """Items of a list, as many as every peer is asked for."""
-PROTOCOLS = ("last", "time", "basket")
+PROTOCOLS = ("last", "time", "basket", "sparse")
+FEW = 8
+"""Items a person in a sparse log."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,22 @@ def split_by(data: Dataset, protocol: str) -> Split:
     """Training and test."""
     if protocol == "last":
         return split_last(data)
+    if protocol == "sparse":
+        split = split_last(data.with_events(thinned(data.events)))
+        return replace(split, note=f"at most {FEW} items a person, drawn by lot; {split.note}")
     split = split_time(data, share=0.8)
     if protocol == "time":
         return split
     first = split.test.filter(pl.col("time") == pl.col("time").min().over("user_id"))
     return replace(split, test=first, note=f"{split.note}; the target is each person's first basket from there on")
+
+
+def thinned(events: pl.DataFrame) -> pl.DataFrame:
+    """Of each person's items at most ``FEW``, drawn by lot (the same for everybody who draws), when first had."""
+    first = events.unique(["user_id", "item_id"], keep="first", maintain_order=True)  # events are in order of time
+    lot = pl.Series("lot", np.random.default_rng(0).random(first.height))
+    drawn = first.with_columns(lot).filter(pl.col("lot").rank("ordinal").over("user_id") <= FEW)
+    return drawn.drop("lot")
 
 
 def catalogue_of(train: Dataset) -> Catalogue:

@@ -47,7 +47,7 @@ def test_a_data_option_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as refused:
         bench_quality.data_option(text)
 
-    assert str(refused.value) == f"{text!r} is not NAME=FOLDER:PROTOCOL with one of: last, time, basket"
+    assert str(refused.value) == f"{text!r} is not NAME=FOLDER:PROTOCOL with one of: last, time, basket, sparse"
 
 
 def test_every_variant_of_the_ablation_is_another_pipeline() -> None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
-from quality.tasks import Task, held_out, split_by, task_of, write_job
+from quality.tasks import Task, held_out, split_by, task_of, thinned, write_job
 
 from tailwise.data.load import Dataset
 
@@ -40,7 +41,35 @@ def test_the_validation_of_baskets_is_a_whole_basket_within_training(shop: Datas
     assert held.rows() == [("a", "r", 10.0), ("a", "s", 10.0)]
 
 
-@pytest.mark.parametrize("protocol", ["last", "time", "basket"])
+def test_a_sparse_log_keeps_a_few_items_of_each_person_when_first_had(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    acts = pl.DataFrame(
+        {
+            "user_id": np.repeat([f"u{n}" for n in range(5)], [3, 8, 9, 40, 60]),
+            "item_id": [f"i{n}" for n in rng.integers(0, 30, 120)],
+            "time": rng.permutation(120).astype(float),
+        }
+    )
+    data = Dataset.of("many", events=acts, items=acts.select("item_id").unique())
+    first = acts.sort("time").unique(["user_id", "item_id"], keep="first", maintain_order=True)
+
+    kept = thinned(data.events).select("user_id", "item_id", "time")
+
+    assert set(kept.rows()) <= set(first.rows())
+    had = {user_id: own.height for (user_id,), own in first.group_by("user_id")}
+    assert {user_id: own.height for (user_id,), own in kept.group_by("user_id")} == {
+        user_id: min(8, n) for user_id, n in had.items()
+    }
+    newest = first.group_by("user_id", maintain_order=True).tail(8)
+    assert set(kept.rows()) != set(newest.rows())  # any of them, not the newest
+    task = task_of("many", data, "sparse", tmp_path)
+    last = kept.sort("time").group_by("user_id").last()
+    assert targets(task) == {user_id: {item} for user_id, item, _ in last.rows()}
+    assert task.exclude_seen
+    assert task.about.startswith("5 people asked, 30 items ranked, ")
+
+
+@pytest.mark.parametrize("protocol", ["last", "time", "basket", "sparse"])
 def test_a_job_holds_training_alone_and_inner_is_what_validation_leaves(
     protocol: str, shop: Dataset, tmp_path: Path
 ) -> None:
