@@ -15,7 +15,8 @@ from quality.tasks import Known, Task, catalogue_of
 
 from tailwise import registry
 from tailwise.config import PipelineConfig
-from tailwise.data.catalogue import MULTI_VALUED, Catalogue
+from tailwise.data.catalogue import Catalogue
+from tailwise.data.kinds import MULTI_VALUED
 from tailwise.data.split import check_leak, split_cold
 from tailwise.evaluate import accuracy
 from tailwise.evaluate.compare import paired

@@ -25,9 +25,10 @@ import tailwise
 from tailwise.config import PipelineConfig, Settings
 from tailwise.data import sources
 from tailwise.data.baskets import REPEATS
-from tailwise.data.catalogue import MULTI_VALUED, Catalogue
+from tailwise.data.catalogue import Catalogue
 from tailwise.data.holdout import repeat_rate
 from tailwise.data.interactions import Interactions
+from tailwise.data.kinds import MULTI_VALUED
 from tailwise.data.load import Dataset
 from tailwise.data.split import MOMENT, Split, check_leak, split_last, split_time
 from tailwise.evaluate.run import Cases, cases_of

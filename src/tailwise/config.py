@@ -80,7 +80,8 @@ class EncodeConfig(Closed):
     int8: bool = True
     """Whether a language model is exported in eight bits."""
     columns: tuple[str, ...] = ()
-    """Item columns that make the text, in order; empty takes every text column that the items have."""
+    """Item columns that make the text, in order; empty takes title, year, genres, tags, categories, columns whose
+    values many items share (a brand, an artist), description and text, as far as the items have them."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 64
     """Longer texts are cut, in tokens."""
     whiten_dim: Annotated[int, Field(ge=1)] = 128

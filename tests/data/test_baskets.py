@@ -111,3 +111,14 @@ def test_small_baskets_are_such_where_people_come_back(own: str, acts: Acts) -> 
     ]
 
     assert acts_of(pl.DataFrame(rows, schema=["user_id", "item_id", "time"], orient="row")) is acts
+
+
+def test_what_is_done_with_one_item_at_once_is_one_act() -> None:
+    rows = [
+        (f"u{user}", f"item {day % 2}", 86_400.0 * day, kind)
+        for user in range(5)
+        for day in range(6)
+        for kind in ("view", "click", "cart", "purchase", "favourite")
+    ]
+
+    assert acts_of(pl.DataFrame(rows, schema=["user_id", "item_id", "time", "event"], orient="row")) is Acts.LINES

@@ -275,7 +275,7 @@ def test_without_any_text_the_rest_of_the_pipeline_works(fitted: Fit, tmp_path: 
         ({"retrieve": (Step(name="eas"),)}, r"^no component is called 'eas'; did you mean ease\?$"),
         (
             {"retrieve": (Step(name="ease", settings={"decy": 1}),)},
-            r"^ease: decy is not a setting; known: regularisation, decay, most_items, neighbours$",
+            r"^ease: decy is not a setting; known: regularisation, decay, most_items, neighbours, text_prior$",
         ),
         (
             {"retrieve": (Step(name="ease", settings={"decay": -1}),)},

@@ -18,6 +18,7 @@ from tailwise.learn import tune
 from tailwise.learn.fit import fit
 from tailwise.learn.search import Found, found
 from tailwise.learn.tune import run, save_best, validation_value
+from tailwise.retrieve.collaborative import EaseConfig
 
 QUICK = PipelineConfig(
     encode=EncodeConfig(model="hash", whiten_dim=8),
@@ -58,7 +59,8 @@ def test_the_first_trial_is_the_pipeline_as_it_is_and_the_best_one_is_written(se
     assert result.best is not None
     assert result.best.value == max(trial.value for trial in result.trials if trial.value is not None)
     best = PipelineConfig.read(own.out)
-    assert best.retrieve[1].settings == {"decay": 0.1, "regularisation": result.best.settings["ease.regularisation"]}
+    written = EaseConfig(**best.retrieve[1].settings)  # what is as it was need not be named
+    assert written == EaseConfig(decay=0.1, regularisation=result.best.settings["ease.regularisation"])
     assert (best.tune, best.stage, best.encode) == (QUICK.tune, QUICK.stage, QUICK.encode)
     assert sum(result.mattered.values()) == pytest.approx(1.0, abs=1e-3)
     assert set(result.mattered) == set(own.space)

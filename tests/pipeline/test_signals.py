@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailwise.data.catalogue import Catalogue
 from tailwise.data.scores import unit_rows
 from tailwise.pipeline import Engine
-from tailwise.pipeline.signals import _had, _shared, nearness, signal_names
+from tailwise.pipeline.signals import _had, _same_kind, _shared, nearness, signal_names
 from tailwise.types import NO_HISTORY, Event, History, Request
 
 
@@ -65,6 +67,26 @@ def test_labels_shared_with_the_past_are_the_mean_share_over_a_candidates_labels
 
     wanted = np.array([[(0.5 + 0.5) / 2, (0.4 + 0.6) / 2], [0.0, 0.0], [0.0, 0.0]])
     assert found == pytest.approx(wanted)
+
+
+def test_kinds_shared_with_the_past_equal_a_plain_walk() -> None:
+    brands = ["x", "y", "x", None, "z", "x", "y", "y", "z", "z", *"xxxyyyzzz"]
+    frame = pl.DataFrame({"item_id": [f"i{n:02d}" for n in range(len(brands))], "brand": brands})
+    counts = np.zeros(len(brands), np.float32)
+    catalogue = Catalogue(frame, popularity=counts, recent=counts, vectors=counts[:, None], tail_cut=0.2)
+    liked = np.array([0, 0, 0, 1, 1, 1, 3, 4, 4, 4, 1, 1, 1, 2])
+    rows = np.array([5, 6, 8, 3, -1])
+
+    found = _same_kind("brand as a number", rows, liked, catalogue)
+
+    had = [brands[row] for row in liked]
+    for own, brand in zip(found, ["x", "y", "z"], strict=False):
+        wanted = [had.count(brand) / 14, had[-10:].count(brand) / 10, float(had[-1] == brand)]
+        assert own == pytest.approx(wanted)
+    assert (found[3:] == 0).all()  # an item without a brand, and one that nobody knows
+    assert (_same_kind("brand as a number", rows, liked[:0], catalogue) == 0).all()
+    names = signal_names([], catalogue)
+    assert [name for name in names if "brand" in name] == ["brand shared", "brand shared lately", "brand as the last"]
 
 
 @pytest.mark.parametrize("history", [past(3, 17, 3, 40), past(), NO_HISTORY, past(-1, -1), past(4, 9, kind="dislike")])

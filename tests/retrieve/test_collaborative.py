@@ -17,7 +17,15 @@ from scipy.sparse import csr_matrix
 
 from tailwise.data.interactions import Training
 from tailwise.retrieve import collaborative
-from tailwise.retrieve.collaborative import Ease, EaseConfig, ItemKnn, ItemKnnConfig, ease_weights, most_liked
+from tailwise.retrieve.collaborative import (
+    Ease,
+    EaseConfig,
+    ItemKnn,
+    ItemKnnConfig,
+    ease_weights,
+    most_liked,
+    weights_of_gram,
+)
 from tailwise.retrieve.factors import Als, AlsConfig
 from tailwise.retrieve.following import NextItem, NextItemConfig
 from tailwise.types import Request, ids_of
@@ -161,7 +169,8 @@ def test_the_decay_is_chosen_once_and_kept(board: Training) -> None:
 def test_ease_of_the_most_popular_items_alone_knows_nothing_of_the_others(training_of: Trainer, asked: Asked) -> None:
     pairs = [(person, item) for person in range(5) for item in (1, 3, 4)] + [(5, 0), (5, 2)]
 
-    small = Ease.fit(EaseConfig(most_items=3, regularisation=1.0, decay=0.0), training_of(pairs, 6))
+    config = EaseConfig(most_items=3, regularisation=1.0, decay=0.0, text_prior=0.0)
+    small = Ease.fit(config, training_of(pairs, 6))
 
     scores = small.scores(asked(1), np.arange(6))
     assert (scores[[3, 4]] > 0.3).all()
@@ -169,6 +178,51 @@ def test_ease_of_the_most_popular_items_alone_knows_nothing_of_the_others(traini
     assert small.scores(asked(0), np.arange(6)).tolist() == [0] * 6
     assert len(small(asked(0), 3)) == 0
     assert set(small(asked(1), 6).columns["row"]) == {3, 4}
+
+
+@pytest.mark.parametrize("kind", [Ease, NextItem])
+def test_texts_tell_of_pairs_that_nobody_had_both_of(
+    kind: type[Ease] | type[NextItem], training_of: Trainer, asked: Asked
+) -> None:
+    # Items of one parity have texts alike; nobody had 4 to 7.
+    training = training_of([(person, person % 4) for person in range(20)], 8)
+
+    told = kind.fit(kind.Config(decay=0.0), training).scores(asked(0), np.arange(8))
+    bare = kind.fit(kind.Config(decay=0.0, text_prior=0.0), training).scores(asked(0), np.arange(8))
+
+    assert (bare[1:] == 0).all()
+    assert (told[[2, 4, 6]] > 0.02).all()
+    assert (abs(told[[1, 3, 5, 7]]) < 0.01).all()
+
+
+def test_what_people_took_outweighs_what_texts_say(training_of: Trainer, asked: Asked) -> None:
+    # A hundred people had both 0 and 1, whose texts are unlike; nobody both 0 and 2, whose texts are alike.
+    pairs = [(person, item) for person in range(100) for item in (0, 1)] + [(100 + n, 2) for n in range(100)]
+
+    scores = Ease.fit(EaseConfig(decay=0.0), training_of(pairs, 4)).scores(asked(0), np.arange(4))
+
+    assert scores[1] > 4 * scores[2] > 0
+
+
+def test_a_prior_is_what_the_ridge_draws_to() -> None:
+    rng = np.random.default_rng(0)
+    matrix = (rng.random((60, 5)) < 0.4).astype(np.float64)
+    gram, ridge = matrix.T @ matrix, 10.0
+    prior = np.triu(rng.random((7, 7)) * 0.1, 1).astype(np.float32)
+
+    found = weights_of_gram(csr_matrix(gram), ridge, csr_matrix(prior))
+
+    # By hand: each column of the five, its own item left out, by ridge regression that starts at the prior.
+    for column in range(7):
+        others = [row for row in range(5) if row != column]
+        wanted = matrix[:, column] if column < 5 else np.zeros(60)
+        left = wanted - matrix[:, others] @ prior[others, column]
+        inner = matrix[:, others].T @ matrix[:, others] + ridge * np.eye(len(others))
+        by_hand = prior[others, column] + np.linalg.solve(inner, matrix[:, others].T @ left)
+        if column < 5:
+            assert found[others, column] == pytest.approx(by_hand, abs=1e-6)
+            assert found[column, column] == 0
+    assert (found[5:] == prior[5:]).all()
 
 
 def test_behind_the_first_items_only_those_with_enough_events_take_part(

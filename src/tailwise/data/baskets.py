@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 BASKET, STAPLES = 5, 3
-"""From so many events at one moment on average, people act at once, and from ``STAPLES`` where they come back for what
+"""From so many items at one moment on average, people act at once, and from ``STAPLES`` where they come back for what
 they had. Ratings typed in one after the other have 1 to 2, a weekly shopping list some, a shop's invoices 20."""
 REPEATS = 0.2
 """From this share of repeated events on, people come back for what they had, and it may be shown again."""
@@ -28,20 +28,23 @@ def acts_of(events: pl.DataFrame) -> Acts:
     """
     How people act in a log with ``user_id``, ``item_id`` and ``time``.
 
-    >>> acts_of(pl.DataFrame({"user_id": ["ann"] * 6, "time": [0.0] * 6}))
+    >>> acts_of(pl.DataFrame({"user_id": ["ann"] * 6, "item_id": list("abcdef"), "time": [0.0] * 6}))
     <Acts.SETS: 'at once, and hardly anybody twice: a log without times, or of one basket a person'>
     """
     moments = events.group_by("user_id").agg(pl.col("time").n_unique())["time"]
-    at_once = events.height / max(int(moments.sum()), 1)
-    if at_once < STAPLES or (at_once < BASKET and _again(events) < REPEATS):
+    all_moments = max(int(moments.sum()), 1)
+    if events.height < STAPLES * all_moments:
+        return Acts.LINES
+    acts = events.select("user_id", "item_id", "time").unique()  # an item looked at and bought at once is one
+    at_once = acts.height / all_moments
+    if at_once < STAPLES or (at_once < BASKET and _again(acts) < REPEATS):
         return Acts.LINES
     again = int((moments > 1).sum())
     return Acts.BASKETS if again >= min(TELLING, int((moments == 1).sum())) else Acts.SETS
 
 
-def _again(events: pl.DataFrame) -> float:
+def _again(acts: pl.DataFrame) -> float:
     """Share of acts with an item that the person has had at another moment."""
-    acts = events.select("user_id", "item_id", "time").unique()
     return 1.0 - acts.select("user_id", "item_id").n_unique() / acts.height
 
 

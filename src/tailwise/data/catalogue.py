@@ -18,10 +18,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tailwise.artifacts import load_arrays, save_arrays
+from tailwise.data.kinds import AS_LABELS, CODE, MULTI_VALUED, as_text, codes_of, kinds_of, single_valued
 from tailwise.errors import ArtifactError, ShapeError
 from tailwise.types import Column, Floats, Ids, Rows, ids_of
 
-MULTI_VALUED = ("genres", "tags", "categories")
 MOST_LABELS = 128
 """Labels kept of a multi-valued column, the most frequent first; the rest is too rare to steer by."""
 OWN = frozenset({"row", "popularity", "recent", "tail", "vector"})
@@ -47,8 +47,8 @@ class Catalogue:
     Columns: ``row`` int64; ``popularity`` float32 events in training; ``recent`` float32 quantile of popularity
     now, in [0, 1]; ``tail`` bool, outside the most popular; ``vector`` (D,) float32 of unit length, zeros where an
     item has no text; and every other column of the items file: numbers as float32 (NaN unknown), multi-valued ones as
-    bool over ``labels[name]``, everything else as str (None unknown). A column of the items file that is called like
-    one of the first five is kept in ``frame`` and nowhere else.
+    bool over ``labels[name]``, everything else as str (None unknown); of ``kinds`` there are numbers and labels as
+    well. A column of the items file that is called like one of the first five is kept in ``frame`` and nowhere else.
 
     Args:
         frame: One row an item with unique ``item_id``; other columns as they come.
@@ -56,6 +56,7 @@ class Catalogue:
         recent: (M,) the same, decayed with age.
         vectors: (M, D) unit rows, zeros where there is no text.
         tail_cut: Share of items, by popularity, outside the long tail.
+        kinds: Columns whose values many items share; None looks for them.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Catalogue:
         recent: Floats,
         vectors: Floats,
         tail_cut: float,
+        kinds: tuple[str, ...] | None = None,
     ) -> None:
         for name, array in (("popularity", popularity), ("recent", recent), ("vectors", vectors)):
             if len(array) != frame.height:
@@ -84,6 +86,10 @@ class Catalogue:
         for series in frame.drop("item_id").iter_columns():
             if series.name not in self._arrays:
                 self._arrays[series.name] = self._column(series)
+        self.kinds = tuple(name for name in (kinds_of(frame) if kinds is None else kinds) if name in frame.columns)
+        for name in self.kinds:
+            self._arrays[CODE.format(name)] = codes_of(frame[name])
+            self._arrays[AS_LABELS.format(name)] = self._hot(AS_LABELS.format(name), single_valued(frame[name]))
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -177,6 +183,7 @@ class Catalogue:
             recent=self.decayed,
             vectors=self.vectors,
             tail_cut=np.array([self.tail_cut]),
+            kinds=np.array([name in self.kinds for name in self.frame.columns]),
         )
 
     @classmethod
@@ -192,28 +199,34 @@ class Catalogue:
         except (OSError, pl.exceptions.PolarsError) as error:
             raise ArtifactError(f"{folder / 'items.parquet'} cannot be read ({error}); fit the model again") from error
         arrays = load_arrays(folder / "items.safetensors")
+        are = arrays.get("kinds", np.zeros(frame.width, bool))  # a model of before has learned without
         return cls(
             frame,
             popularity=arrays["popularity"],
             recent=arrays["recent"],
             vectors=arrays["vectors"],
             tail_cut=float(arrays["tail_cut"][0]),
+            kinds=tuple(name for name, is_one in zip(frame.columns, are.tolist(), strict=True) if is_one),
         )
 
     def _column(self, series: pl.Series) -> Column:
         """One column of the items file in the form that steps expect, with the row for "not known"."""
         if series.name in MULTI_VALUED:
-            lists = _as_text(series).fill_null("").str.split("|").list.eval(pl.element().str.strip_chars())
-            self.labels[series.name] = _most_frequent(lists)
-            hot = np.zeros((len(series) + 1, len(self.labels[series.name])), bool)
-            column_of = {label: column for column, label in enumerate(self.labels[series.name])}
-            pairs = [(r, column_of[v]) for r, values in enumerate(lists.to_list()) for v in values if v in column_of]
-            if pairs:
-                hot[tuple(np.array(pairs).T)] = True
-            return hot
+            lists = as_text(series).fill_null("").str.split("|").list.eval(pl.element().str.strip_chars())
+            return self._hot(series.name, lists)
         if series.dtype.is_numeric() or series.dtype == pl.Boolean:
             return np.append(series.cast(pl.Float32).fill_null(float("nan")).to_numpy(), np.float32("nan"))
-        return ids_of([*_as_text(series).to_list(), None])
+        return ids_of([*as_text(series).to_list(), None])
+
+    def _hot(self, name: str, lists: pl.Series) -> NDArray[np.bool_]:
+        """(M + 1, L) which of the most frequent labels an item has; they are kept under ``name``."""
+        self.labels[name] = _most_frequent(lists)
+        hot = np.zeros((len(lists) + 1, len(self.labels[name])), bool)
+        column_of = {label: column for column, label in enumerate(self.labels[name])}
+        pairs = [(r, column_of[v]) for r, values in enumerate(lists.to_list()) for v in values if v in column_of]
+        if pairs:
+            hot[tuple(np.array(pairs).T)] = True
+        return hot
 
 
 def tail_of(popularity: NDArray[Any], cut: float) -> NDArray[np.bool_]:
@@ -237,13 +250,6 @@ def _counts(popularity: Floats, recent: Floats, tail_cut: float) -> dict[str, Co
         "recent": np.append(_quantiles(recent), np.nan).astype(np.float32),
         "tail": np.append(tail_of(popularity, tail_cut), True),
     }
-
-
-def _as_text(series: pl.Series) -> pl.Series:
-    """Any column as str; a list as its values with ``|`` between."""
-    if isinstance(series.dtype, pl.List | pl.Array):
-        return series.cast(pl.List(pl.String)).list.join("|", ignore_nulls=True)
-    return series.cast(pl.String, strict=False)
 
 
 def _quantiles(values: Floats) -> Floats:

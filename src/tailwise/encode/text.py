@@ -152,15 +152,22 @@ def item_texts(frame: pl.DataFrame, columns: Sequence[str] = ()) -> list[str]:
     return frame.select(joined.str.replace_all(r"([.!?…。！？])\. ", "$1 ")).to_series().to_list()
 
 
-def usual_columns(there: Sequence[str]) -> list[str]:
+def usual_columns(there: Sequence[str], kinds: Sequence[str] = ()) -> list[str]:
     """
     What makes an item's text where nobody says: ``ITEM_COLUMNS``; without a ``title``, those in other languages.
 
+    Args:
+        there: The columns.
+        kinds: Those of them whose values many items share, such as a brand; they come before long texts.
+
     >>> usual_columns(["item_id", "genres", "title_zh"]), usual_columns(["title_zh", "title"])
     (['title_zh', 'genres'], ['title'])
+    >>> usual_columns(["title", "description", "brand"], ["brand"])
+    ['title', 'brand', 'description']
     """
     titles = [] if "title" in there else other_titles(there)
-    return [*titles, *(name for name in ITEM_COLUMNS if name in there)]
+    short, long = ([name for name in part if name in there] for part in (ITEM_COLUMNS[:-2], ITEM_COLUMNS[-2:]))
+    return [*titles, *short, *kinds, *long]
 
 
 def other_titles(there: Sequence[str]) -> list[str]:

@@ -168,7 +168,8 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
         shutil.rmtree(own, ignore_errors=True)
     config = _settled(job.config, sources, stages, exclude_seen=exclude_seen)
     if meaning is not None:
-        config = config.model_copy(update={"encode": meaning.config})
+        encode = meaning.config.model_copy(update={"columns": config.encode.columns})  # as they were named
+        config = config.model_copy(update={"encode": encode})
     people, contexts = interactions.newest(MOST_EVENTS), contexts.recounted(interactions)
     return Engine(config, catalogue, people, sources, stages, manifest, encoder=meaning, contexts=contexts)
 

@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 
 from tailwise.config import EncodeConfig
+from tailwise.data.kinds import kinds_of
 from tailwise.encode.cache import EmbeddingCache, encode_cached
 from tailwise.encode.language import chosen_encoder
 from tailwise.encode.meaning import Meaning
 from tailwise.encode.reduce import Whitening
-from tailwise.encode.text import item_texts, open_encoder
+from tailwise.encode.text import item_texts, open_encoder, usual_columns
 from tailwise.types import Floats
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ def embed_items(
         UnavailableError: The encoder is nowhere to be found, or the extra is missing.
         ConfigError: A column that makes the text is not there.
     """
+    if not config.columns:
+        config = config.model_copy(update={"columns": tuple(usual_columns(items.columns, kinds_of(items)))})
     texts = item_texts(items, config.columns)
     if not any(text.strip() for text in texts):
         log.info("items have no text: no encoder")

@@ -63,6 +63,7 @@ def grown_catalogue(engine: Engine, new: pl.DataFrame) -> Catalogue:
         recent=np.append(old.decayed, nothing),
         vectors=np.concatenate([old.vectors, vectors]),
         tail_cut=old.tail_cut,
+        kinds=old.kinds,
     )
 
 

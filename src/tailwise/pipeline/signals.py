@@ -4,7 +4,7 @@ All that is known of a candidate for this person, as numbers: what a learned re-
     signals (N, F) =  every source's score, standardised within the slate
                     | nearness to what the person did lately, in every space that a source keeps vectors in
                     | popularity, how popular it is now, and how that compares with what the person takes
-                    | labels and numbers shared with the person's past
+                    | labels, kinds and numbers shared with the person's past
                     | how often, and how lately, the person had it before
                     | the moment of the request, and what is taken in such moments
 """
@@ -17,6 +17,7 @@ import numpy as np
 
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import NO_CONTEXTS, Contexts
+from tailwise.data.kinds import AS_LABELS, CODE
 from tailwise.pipeline.binding import Bound
 from tailwise.rank.fusion import NOTHING, standardised_once
 from tailwise.types import Column, Floats, History, Request, Rows
@@ -32,7 +33,8 @@ def signal_names(sources: Sequence[Bound], catalogue: Catalogue, contexts: Conte
     names = [f"score {bound.step.name}" for bound in sources]
     names += [f"{bound.step.name} {near}" for bound in _spaces(sources) for near in NEAR]
     names += ["popularity", "recent", "more popular than usual"]
-    names += [f"{label} {span}" for label in catalogue.labels for span in ("shared", "shared lately")]
+    names += [f"{label} {span}" for label in _labels(catalogue) for span in ("shared", "shared lately")]
+    names += [f"{kind} {span}" for kind in catalogue.kinds for span in ("shared", "shared lately", "as the last")]
     names += [f"{number} differs" for number in catalogue.numbers[:MOST_NUMBERS]]
     return (*names, "times had", "had lately", *contexts.names)
 
@@ -67,8 +69,9 @@ def signals(
     parts.append(nearness([bound.run.vectors for bound in _spaces(sources)], rows, liked))
     parts.append(_popularity(rows, liked, catalogue))
     parts += [
-        _shared(catalogue.at(rows, {label})[label], catalogue.at(liked, {label})[label]) for label in catalogue.labels
+        _shared(catalogue.at(rows, {label})[label], catalogue.at(liked, {label})[label]) for label in _labels(catalogue)
     ]
+    parts += [_same_kind(CODE.format(kind), rows, liked, catalogue) for kind in catalogue.kinds]
     parts += [_differs(name, rows, liked, catalogue) for name in catalogue.numbers[:MOST_NUMBERS]]
     parts += [_had(rows, past), contexts.signals(request, rows)]
     found = np.empty((len(rows), sum(part.shape[1] for part in parts)), np.float32)
@@ -138,6 +141,25 @@ def _shared(of_rows: Column, of_liked: Column) -> Floats:
         np.divide(np.add.reduce(part), len(part), out=taste[:, place])
     labels = of_rows.astype(np.float32)
     return np.asarray((labels @ taste) / np.maximum(np.add.reduce(labels, axis=1, keepdims=True), 1), np.float32)
+
+
+def _labels(catalogue: Catalogue) -> list[str]:
+    """Multi-valued columns; of kinds every value counts, and not the most frequent alone."""
+    own = {AS_LABELS.format(kind) for kind in catalogue.kinds}
+    return [label for label in catalogue.labels if label not in own]
+
+
+def _same_kind(name: str, rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:
+    """(N, 3) the share of the person's past, and of the latest part of it, of a candidate's kind; if the last is."""
+    own, past = catalogue.at(rows, {name})[name], catalogue.at(liked, {name})[name]
+    out = np.zeros((len(rows), 3), np.float32)
+    if not len(past):
+        return out
+    size = max(int(own.max(initial=0)), int(past.max())) + 2
+    for place, part in enumerate((past, past[-RECENT:], past[-1:])):
+        out[:, place] = (np.bincount(part + 1, minlength=size) / len(part))[own + 1]
+    out[own < 0] = 0.0
+    return out
 
 
 def _differs(name: str, rows: Rows, liked: Rows, catalogue: Catalogue) -> Floats:

@@ -53,7 +53,8 @@ class CrossEncoderConfig(Closed):
     depth: Annotated[int, Field(ge=2, le=10_000)] = 50
     """The best of the incoming order that are judged; the others stay behind them, as they came."""
     columns: tuple[str, ...] = ()
-    """Item columns that make an item's text, in order; empty takes every text column that the items have."""
+    """Item columns that make an item's text, in order; empty takes title, year, genres, tags, categories, description
+    and text, as far as the items have them."""
     history_tokens: Annotated[int, Field(ge=4, le=4096)] = 32
     """Of the history's titles, newest first."""
     item_tokens: Annotated[int, Field(ge=4, le=4096)] = 24

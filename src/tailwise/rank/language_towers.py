@@ -37,7 +37,8 @@ class LanguageTowersConfig(Closed):
     titles: Annotated[int, Field(ge=1, le=500)] = 10
     """Newest liked items that make a person's text."""
     columns: tuple[str, ...] = ()
-    """Item columns that make an item's text, in order; empty takes every text column that the items have."""
+    """Item columns that make an item's text, in order; empty takes title, year, genres, tags, categories, description
+    and text, as far as the items have them."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 64
     """Longer texts are cut, in tokens."""
     batch: Annotated[int, Field(ge=2)] = 32

@@ -11,6 +11,7 @@ from pydantic import Field
 from tailwise.config import Closed
 from tailwise.data.interactions import Interactions, Training
 from tailwise.retrieve.decay import best_decay
+from tailwise.retrieve.likeness import alike
 from tailwise.retrieve.paired import PairSource
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import Floats, Rows
@@ -33,6 +34,9 @@ class EaseConfig(Closed):
     """The most popular items that take part; the matrix to invert has this many rows."""
     neighbours: Annotated[int, Field(ge=1)] = 1_500
     """Strongest weights kept of each item; all of them when the catalogue is small."""
+    text_prior: Annotated[float, Field(ge=0, le=1)] = 0.07
+    """What the ridge draws a pair's weight to, for each unit by which the cosine of the texts is above 0.2; 0 draws all
+    to nothing, as EASE does."""
 
 
 class Ease(PairSource[EaseConfig]):
@@ -47,16 +51,22 @@ class Ease(PairSource[EaseConfig]):
         Solve for the weights.
 
         Cost: O(E H + M³) time and O(M²) memory, M at most ``most_items``.
-        Source: Steck, WWW 2019, doi:10.1145/3308558.3313710; the decay at scoring time is ours.
+        Source: Steck, WWW 2019, doi:10.1145/3308558.3313710; the decay at scoring time and the texts are ours.
         """
         training.report("ease", 0, 1)
         chosen = most_liked(training.interactions, config.most_items)
         counted = training.memo.get(GRAM)
         if counted is None:
-            dense = ease_weights(liked_matrix(training.interactions)[:, chosen], config.regularisation)
+            liked = liked_matrix(training.interactions)[:, chosen]
+            counted = liked.T @ liked
         else:
-            dense = weights_of_gram(counted[chosen][:, chosen], config.regularisation)
-        weights = PairWeights(dense, chosen=chosen, n_items=training.interactions.n_items)
+            counted = counted[chosen][:, chosen]
+        every, near = chosen, None
+        if config.text_prior:
+            every, near = alike(training.catalogue.vectors, training.interactions, chosen)
+            near *= config.text_prior
+        dense = weights_of_gram(counted, config.regularisation, near)
+        weights = PairWeights(dense, chosen=every, n_items=training.interactions.n_items)
         if config.decay is None:  # on whole rows, which add up faster
             config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
         training.report("ease", 1, 1)
@@ -119,8 +129,43 @@ def ease_weights(matrix: Any, regularisation: float) -> Floats:
     return weights_of_gram(matrix.T @ matrix, regularisation)
 
 
-def weights_of_gram(counts: Any, regularisation: float) -> Floats:
-    """The same from how many people liked both of two items, (M, M) sparse."""
+def weights_of_gram(counts: Any, regularisation: float, prior: Any = None) -> Floats:
+    """
+    The same from how many people liked both of two items.
+
+    Args:
+        counts: (C, C) sparse.
+        regularisation: Ridge, > 0.
+        prior: (N, N) sparse with an empty diagonal, what the ridge draws the weights to; items from the C-th on have
+            nothing else. None draws all to zero.
+
+    Returns:
+        (C, C) or (N, N) float32 with a zero diagonal.
+    """
+    inverse = _inverse(counts, regularisation)
+    size = len(inverse)
+    if prior is None or not prior.nnz:
+        inverse /= -np.diagonal(inverse).copy()
+        np.fill_diagonal(inverse, 0.0)
+        return np.asarray(inverse, np.float32)
+    # I - r P + r P W, less the multiple of each column of P that empties the diagonal
+    out = np.empty(prior.shape, np.float32)
+    out[size:] = prior[size:].toarray()
+    columns = prior[:size].T.tocsr()  # (N, C)
+    for start in range(0, len(out), 1024):
+        stop = min(start + 1024, len(out))
+        block = regularisation * (columns[start:stop] @ inverse)  # P is symmetric
+        inner = np.arange(start, min(stop, size))
+        block[: len(inner)] -= regularisation * inverse[inner]
+        kept = (1.0 + block[inner - start, inner]) / np.diagonal(inverse)[inner]
+        block[: len(inner)] -= kept[:, None] * inverse[inner]
+        block[inner - start, inner] = 0.0
+        out[:size, start:stop] = block.T
+    return out
+
+
+def _inverse(counts: Any, regularisation: float) -> NDArray[Any]:
+    """(C, C) of the Gram matrix plus the ridge; float32 above 5,000 items."""
     from scipy.linalg import lapack
 
     dtype = np.float64 if counts.shape[1] <= 5_000 else np.float32
@@ -129,15 +174,13 @@ def weights_of_gram(counts: Any, regularisation: float) -> Floats:
     potrf, potri = (lapack.dpotrf, lapack.dpotri) if dtype is np.float64 else (lapack.spotrf, lapack.spotri)
     factor, failed = potrf(gram.T, lower=False, overwrite_a=True)  # symmetric, and .T is how LAPACK stores it
     assert failed == 0, "a Gram matrix plus a ridge is positive definite"
-    inverse = potri(factor, lower=False, overwrite_c=True)[0].T  # its lower triangle
+    inverse: NDArray[Any] = potri(factor, lower=False, overwrite_c=True)[0].T  # its lower triangle
     for start in range(0, len(inverse), 1024):  # mirrored by blocks, in place: a copy of it is half a gigabyte
         stop = start + 1024
         block = inverse[start:stop, start:stop]
         block[:] = np.tril(block) + np.tril(block, -1).T
         inverse[start:stop, stop:] = inverse[stop:, start:stop].T
-    inverse /= -np.diagonal(inverse).copy()
-    np.fill_diagonal(inverse, 0.0)
-    return np.asarray(inverse, np.float32)
+    return inverse
 
 
 def most_liked(interactions: Interactions, most: int) -> Rows:

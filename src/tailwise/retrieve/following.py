@@ -12,6 +12,7 @@ from tailwise.config import Closed
 from tailwise.data.interactions import Interactions, Training
 from tailwise.retrieve.collaborative import most_liked
 from tailwise.retrieve.decay import best_decay
+from tailwise.retrieve.likeness import alike
 from tailwise.retrieve.paired import PairSource
 from tailwise.retrieve.pairs import PairWeights
 from tailwise.types import Floats, Rows
@@ -39,6 +40,8 @@ class NextItemConfig(Closed):
     """The most popular items that take part; the matrix to solve with has this many rows."""
     neighbours: Annotated[int, Field(ge=1)] = 1_500
     """Strongest weights kept of each item; all of them when the catalogue is small."""
+    text_prior: Annotated[float, Field(ge=0, le=1)] = 0.07
+    """What the ridge draws a pair's weight to, as in EASE."""
 
 
 class NextItem(PairSource[NextItemConfig]):
@@ -64,8 +67,12 @@ class NextItem(PairSource[NextItemConfig]):
         chosen = most_liked(training.interactions, config.most_items)
         counted: Counted | None = training.memo.get(STEPS)
         sums = step_sums(training.interactions, chosen, config) if counted is None else counted(chosen, config)
-        dense = weights_of_sums(sums, config.regularisation)
-        weights = PairWeights(dense, chosen=chosen, n_items=training.interactions.n_items)
+        every, near = chosen, None
+        if config.text_prior:
+            every, near = alike(training.catalogue.vectors, training.interactions, chosen)
+            near *= config.text_prior
+        dense = weights_of_sums(sums, config.regularisation, near)
+        weights = PairWeights(dense, chosen=every, n_items=training.interactions.n_items)
         if config.decay is None:
             config = config.model_copy(update={"decay": best_decay(training, weights.by_decay)})
         training.report("next_item", 1, 1)
@@ -112,18 +119,41 @@ def next_weights(interactions: Interactions, chosen: Rows, config: NextItemConfi
     return weights_of_sums(step_sums(interactions, chosen, config), config.regularisation)
 
 
-def weights_of_sums(sums: Sums, regularisation: float) -> Floats:
-    """The same from the sums, which are changed."""
-    from scipy.linalg import lapack
+def weights_of_sums(sums: Sums, regularisation: float, prior: Any = None) -> Floats:
+    """
+    The same from the sums, which are changed.
 
+    Args:
+        sums: Of the C items that take part.
+        regularisation: Ridge, > 0.
+        prior: (N, N) sparse, what the ridge draws the weights to; items from the C-th on have nothing else. None draws
+            all to zero.
+
+    Returns:
+        (C, C) or (N, N) float32.
+    """
     gram, ahead = sums
+    if prior is not None and prior.nnz:
+        size = len(ahead)
+        drawn: Floats = prior.toarray()
+        drawn[:size] *= regularisation
+        drawn[:size, :size] += ahead
+        drawn[:size] = _solved(gram, drawn[:size], regularisation)
+        return drawn
     if not ahead.any():
         return ahead  # nobody has two moments, or no item of the chosen follows another
+    return np.ascontiguousarray(_solved(gram, ahead, regularisation), np.float32)
+
+
+def _solved(gram: Floats, wanted: Floats, regularisation: float) -> Floats:
+    """(C, N) what (C, C) and a ridge make of (C, N)."""
+    from scipy.linalg import lapack
+
     gram[np.diag_indices(len(gram))] += regularisation
     factor, failed = lapack.spotrf(gram.T, lower=False, overwrite_a=True)  # symmetric; .T is what LAPACK stores
     assert failed == 0, "a Gram matrix plus a ridge is positive definite"
-    solved, _ = lapack.spotrs(factor, ahead, lower=False)
-    return np.ascontiguousarray(solved, np.float32)
+    solved: Floats = lapack.spotrs(factor, wanted, lower=False)[0]
+    return solved
 
 
 def _steps(interactions: Interactions, chosen: Rows, config: NextItemConfig) -> Iterator[tuple[Any, Any]]:

@@ -33,7 +33,7 @@ class PairWeights:
     Args:
         values: (C, C) dense, or (C, Z) the Z strongest of each row.
         columns: (C, Z) int32 columns of the sparse values, -1 where a row has fewer; None when dense.
-        chosen: (C,) catalogue rows of the items that take part, in order; None when all do.
+        chosen: (C,) catalogue rows of the items that take part, as ``values`` has them; None when all do.
         n_items: M; needed with ``chosen`` alone.
     """
 
@@ -51,6 +51,7 @@ class PairWeights:
         self.chosen = np.arange(len(values)) if chosen is None else chosen
         self._place = np.full(self.n_items + 1, -1, np.int64)  # the last is of row -1, which is unknown
         self._place[self.chosen] = np.arange(len(values))
+        self._whole = bool(np.array_equal(self.chosen, np.arange(self.n_items)))
 
     def strongest(self, keep: int) -> Self:
         """The ``keep`` weights of largest magnitude in each row; dense when that is nearly all of them."""
@@ -135,7 +136,7 @@ class PairWeights:
 
     def _spread(self, sums: Floats) -> Floats:
         """(S, C) sums to (S, M) scores."""
-        if len(self.chosen) == self.n_items:
+        if self._whole:
             return sums
         scores: NDArray[Any] = np.zeros((len(sums), self.n_items), np.float32)
         scores[:, self.chosen] = sums

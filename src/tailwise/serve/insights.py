@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from tailwise.data.catalogue import MULTI_VALUED
+from tailwise.data.kinds import MULTI_VALUED
 from tailwise.pipeline import Engine
 
 MOST_ITEMS = 1000

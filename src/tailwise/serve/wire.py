@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from tailwise.data.catalogue import MULTI_VALUED
+from tailwise.data.kinds import MULTI_VALUED
 from tailwise.errors import RequestError
 from tailwise.pipeline import Answer, Engine
 from tailwise.pipeline.explained import Explanation
