@@ -97,8 +97,9 @@ def run(task: Task, options: argparse.Namespace) -> dict[str, Any]:
         if not options.skip_studies:
             given = attempt("re-ranking", lambda: studies.reranking(task, options.seeds, say), [])
             sections["given"] = results.given_of(given)
-            cold = attempt("cold items", lambda: studies.cold(task, parts, say), None)
-            sections["cold"] = None if cold is None else results.cold_of(cold)
+            if not options.skip_cold:
+                cold = attempt("cold items", lambda: studies.cold(task, parts, say), None)
+                sections["cold"] = None if cold is None else results.cold_of(cold)
     full = {"methods": results.methods_of(found), "pasts": results.pasts_of(task, found), **sections}
     return {**{name: part for name, part in full.items() if part}, "left_out": left_out}
 
@@ -176,6 +177,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--skip-ours", action="store_true", help="peers alone")
     parser.add_argument("--skip-ablation", action="store_true")
     parser.add_argument("--skip-studies", action="store_true", help="no re-ranking of given lists, no cold items")
+    parser.add_argument("--skip-cold", action="store_true", help="no cold items")
     return parser.parse_args()
 
 

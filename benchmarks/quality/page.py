@@ -56,6 +56,7 @@ installed, or fails, is named and left out. `ARGS` takes options:
 | `--keep PEER` | do not run this one again: its figures of the last run on the same task stay |
 | `--skip-ours` | peers alone |
 | `--skip-ablation`, `--skip-studies` | no ablation; no re-ranking of given lists and no cold items |
+| `--skip-cold` | no cold items |
 
 The `movies`, `retail` and `music` folders that appear here are [in the form of the data reference](reference/data.md)
 and not part of the project.
