@@ -20,6 +20,8 @@ from tailwise.data.pace import RECENT, pace_of
 from tailwise.errors import ArtifactError
 from tailwise.types import AGAINST, EVENT_KINDS, Floats, History, Ids, Rows, ids_of
 
+TYPED = "query"
+"""Column of the events that says what somebody typed before they chose the item."""
 AGAINST_CODES = np.array([kind in AGAINST for kind in EVENT_KINDS])
 KIND_NAMES = ids_of(EVENT_KINDS)
 

@@ -25,10 +25,11 @@ from tailwise.data.baskets import REPEATS
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.features import Contexts, check_context
 from tailwise.data.holdout import hold_out, repeat_rate
-from tailwise.data.interactions import Interactions, Training
+from tailwise.data.interactions import TYPED, Interactions, Training
 from tailwise.data.load import Dataset
 from tailwise.encode.meaning import Meaning
 from tailwise.errors import DataError
+from tailwise.learn.asked import ENCODER, with_words
 from tailwise.learn.meaning import embed_items
 from tailwise.learn.provenance import provenance
 from tailwise.learn.ready import check_pipeline, sources_of
@@ -108,7 +109,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
     if len(interactions) < least:
         config, silent = without_events(job.config, begun=begun is not None)
         job = replace(job, config=config)
-    job = replace(job, config=_self_contained(job.config, catalogue))
+    job = replace(job, config=_self_contained(with_words(job.config, interactions), catalogue))
     facts = provenance(
         data,
         job.config,
@@ -134,7 +135,7 @@ def fit(  # noqa: PLR0913  one argument each of what people may ask for
         cache=job.settings.cache,
         report=report,
     )
-    everything.memo[GRAPH] = data.named_graph()
+    everything.memo[GRAPH], everything.memo[ENCODER] = data.named_graph(), meaning
     if begun is not None:
         everything.memo[Origin] = begun.origin
     learning = replace(
@@ -197,7 +198,7 @@ def _prepare(
     )
     nothing = np.zeros(items.height, np.float32)
     bare = Catalogue(items, popularity=nothing, recent=nothing, vectors=vectors, tail_cut=job.config.tail_cut)
-    interactions = Interactions.of(data.events, bare, job.config.context)
+    interactions = Interactions.of(data.events, bare, (*job.config.context, TYPED))
     if not interactions.likes.any() and len(interactions) >= least:
         raise DataError(f"{data.name} has no event that speaks for an item: all are skip or dislike")
     return _counted(bare, interactions, interactions.pace), meaning, interactions

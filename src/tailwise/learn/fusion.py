@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailwise.data.interactions import Training
+from tailwise.learn.asked import asked_examples
 from tailwise.learn.logit import conditional_logit
 from tailwise.learn.slates import FOLDS, Example, earned, folds_of, gather
 from tailwise.pipeline import Engine
@@ -33,11 +34,34 @@ def fit_fusion(config: FusionConfig, training: Training, engine: Engine) -> tupl
         training: With ``targets``.
         engine: With the sources, and no stage yet.
 
+    Where enough cases came of a query, what each source weighs with a query is learned from these in the same way.
+
     Returns:
         The fusion, and notes for the model card: NDCG@10 of each source and of the fusion, and what was decided.
 
     Cost: one retrieval per person, then a convex problem in S weights.
     """
+    fusion, notes = _without_query(config, training, engine)
+    if config.query is not None:
+        return fusion, notes
+    examples = asked_examples(training, engine)
+    if not any(example.relevant.any() for example in examples):
+        return fusion, notes
+    names = [bound.step.name for bound in engine.sources]
+    slates = [standardised([e.slate.columns[f"score_{name}"] for name in names]) for e in examples]
+    notes["ndcg@10 with a query, by set weights"] = round(
+        _earned(slates, examples, np.array([fusion.asked.get(name, 0.0) for name in names])), 4
+    )
+    notes["ndcg@10 with a query (cross-validated)"] = round(
+        _cross_validated(slates, examples, config.regularisation, training.seed), 4
+    )
+    found = _fit_weights(slates, examples, config.regularisation)
+    learned = {name: round(float(w), 6) for name, w in zip(names, found, strict=True) if w > 1e-6}
+    return Fusion(config, fusion.weights, learned), notes
+
+
+def _without_query(config: FusionConfig, training: Training, engine: Engine) -> tuple[Fusion, dict[str, float | str]]:
+    """The weights for requests that have none."""
     names = [bound.step.name for bound in engine.sources]
     examples = gather(training, engine, config.people)
     people = {example.person for example in examples if example.relevant.any()}

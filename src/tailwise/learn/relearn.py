@@ -25,6 +25,8 @@ from tailwise.learn.replay import Replay
 from tailwise.learn.slates import Example, folds_of, gather
 from tailwise.pipeline import Engine
 from tailwise.pipeline.binding import Bound, Rescore
+from tailwise.rank.fusion import Fusion
+from tailwise.retrieve.words import TYPED_WORDS, Words
 
 HEAD = "fusion"
 """The stage that is fitted again."""
@@ -154,6 +156,7 @@ def with_head(lesson: Lesson, engine: Engine, examples: Sequence[Example], start
     nobody = part(lesson.held, np.zeros(len(lesson.held), bool))
     training = replace(lesson.training(start, held_out=True), held=nobody, memo=memo)
     run, lesson.notes[HEAD] = fitter(bound.run.config, training, bare)
+    run = Fusion(run.config, run.weights, bound.run.typed)  # nobody typed what arrives
     return replace(engine, stages=(*engine.stages[:place], replace(bound, run=run), *engine.stages[place + 1 :]))
 
 
@@ -181,5 +184,7 @@ def _sources(
             and kind.model_fields[DECAY].default is None
         ):
             config = config.model_copy(update={DECAY: None})
-        runs[name] = fitter(config, training)
+        # Queries do not come with what arrives.
+        known: dict[object, Any] = {TYPED_WORDS: run.typed} if isinstance(run, Words) else {}
+        runs[name] = fitter(config, replace(training, memo={**training.memo, **known}))
     return runs

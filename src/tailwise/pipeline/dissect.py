@@ -94,7 +94,7 @@ class Dissection:
         at = places_in(before.item_ids, chosen)
         adds, units = fusion.parts(self._request, before)
         weights = fusion.weights_for(self._request)
-        names = list(fusion.weights)
+        names = list(fusion.asked)
         own = np.stack([before.columns[f"score_{name}"][at] for name in names], axis=1)  # (n, S)
         kinds = [SOURCES.get(name, "other") for name in names]
         rank = [

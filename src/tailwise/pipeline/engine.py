@@ -28,7 +28,7 @@ from tailwise.errors import RequestError
 from tailwise.pipeline.asking import Answer, Watch, check_request, event_of, request_of
 from tailwise.pipeline.binding import SIGNALS, Bound, check_needs, run_stage, timed
 from tailwise.pipeline.brought import with_brought
-from tailwise.pipeline.evidence import citing, with_carried
+from tailwise.pipeline.evidence import citing, fusion_of, with_carried
 from tailwise.pipeline.explain import explain
 from tailwise.pipeline.explained import Explained
 from tailwise.pipeline.hydrate import check_signals, hydrate
@@ -250,7 +250,10 @@ class Engine:
         cache: dict[object, Column] = {}  # never the caller's: the same request may be asked again, knowing more
         if request.query and self.encoder is not None:
             cache[QUERY] = self.encoder.encode([request.query])[0]
-        default = self.config.exclude_seen is not False and request.candidates is None
+        # Who searches may look for what they had.
+        fusion = fusion_of(self.stages)
+        searching = QUERY in cache or bool(request.query and fusion is not None and fusion.typed)
+        default = self.config.exclude_seen is not False and request.candidates is None and not searching
         exclude = default if request.exclude_seen is None else request.exclude_seen
         excluded = request.excluded
         if exclude:

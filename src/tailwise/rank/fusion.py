@@ -19,6 +19,10 @@ TEXT = "text"
 WORDS = "words"
 ASKED = (TEXT, WORDS)
 """The sources that compare items with a query."""
+USUAL = 3.0
+"""What a query weighs where nothing says it."""
+WITH_QUERY = "with a query"
+"""Key beside the names of sources in a stored fusion."""
 NOTHING = 1e-9
 """A deviation below it says that a source finds all items alike."""
 
@@ -30,9 +34,10 @@ class FusionConfig(Closed):
     """Ridge on the weights, per example."""
     people: Annotated[int, Field(ge=1)] = 3_000
     """At most so many cases of held-out people teach it."""
-    query: Annotated[float, Field(ge=0)] = 3.0
+    query: Annotated[float, Field(ge=0)] | None = None
     """What a request's query weighs, through the sources ``text`` and ``words`` each, in multiples of the largest
-    weight that was learned: logs of what people did next say nothing of what a query asks for."""
+    weight that was learned. None learns what every source weighs with a query where the log has what people typed, and
+    is 3 where it has not: what people did next says nothing of what a query asks for."""
 
 
 class Fusion:
@@ -42,20 +47,24 @@ class Fusion:
     Args:
         config: Settings.
         weights: One a source, not negative: a source may be ignored, but its opinion is never turned round.
+        typed: The same for requests with a query; None: as ``weights``, but what reads queries as the settings say.
     """
 
     Config = FusionConfig
     gives: frozenset[str] = frozenset()
 
-    def __init__(self, config: FusionConfig, weights: dict[str, float]) -> None:
+    def __init__(self, config: FusionConfig, weights: dict[str, float], typed: dict[str, float] | None = None) -> None:
         self.config = config
         self.weights = weights
-        self._columns = [f"score_{name}" for name in weights]
-        self._weights = np.array(list(weights.values()), np.float32)  # (S,)
-        self._asked = self._weights.copy()  # what counts when there is a query
-        for place, name in enumerate(weights):
-            if name in ASKED:
-                self._asked[place] = config.query * self._weights.max(initial=0.0)
+        self.typed = typed
+        most = (USUAL if config.query is None else config.query) * max(weights.values(), default=0.0)
+        self.asked = {name: most if name in ASKED else weight for name, weight in weights.items()}
+        if typed is not None:
+            self.asked = {**dict.fromkeys(weights, 0.0), **typed}
+        names = list(self.asked)
+        self._columns = [f"score_{name}" for name in names]
+        self._weights = np.array([weights.get(name, 0.0) for name in names], np.float32)  # (S,)
+        self._asked = np.array([self.asked[name] for name in names], np.float32)  # what counts when there is a query
 
     @property
     def needs(self) -> frozenset[str]:
@@ -71,19 +80,23 @@ class Fusion:
         """
         path = folder / "fusion.json"
         try:
-            weights = {str(n): float(w) for n, w in json.loads(path.read_text(encoding="utf-8")).items()}
+            told = json.loads(path.read_text(encoding="utf-8"))
+            typed = told.pop(WITH_QUERY, None)
+            own, asked = ({str(n): float(w) for n, w in one.items()} for one in (told, typed or {}))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{path} cannot be read ({error}); fit the model again") from error
-        return cls(config, weights)
+        return cls(config, own, None if typed is None else asked)
 
     def save(self, folder: Path) -> None:
         """Write the weights."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "fusion.json").write_text(json.dumps(self.weights, indent=2), encoding="utf-8")
+        told = self.weights if self.typed is None else {**self.weights, WITH_QUERY: self.typed}
+        (folder / "fusion.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
 
     def weights_for(self, request: Request) -> Floats:
         """(S,) what each source weighs for a request: text weighs more where there is a query."""
-        return self._asked if QUERY in request.cache else self._weights
+        read = QUERY in request.cache or (request.query and self.typed is not None)
+        return self._asked if read else self._weights
 
     def parts(self, request: Request, slate: Slate) -> tuple[Floats, Floats]:
         """

@@ -2,8 +2,9 @@
 Keyword search: items that share rare words with the query, or with what the person liked (BM25).
 
 An item's words are those of its title, labels, numbers and every other text column, so that this is a source of
-attributes too. It speaks before anybody has done anything. Chinese and its like, written without spaces, count by
-characters and by pairs of them.
+attributes too. It speaks before anybody has done anything. Where the log has what people typed before they chose an
+item, these words are the item's as well: what people call a thing need not stand in its text. Chinese and its like,
+written without spaces, count by characters and by pairs of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import Field
 
 from tailwise.artifacts import load_arrays, save_arrays
 from tailwise.config import Closed
-from tailwise.data.interactions import Training
+from tailwise.data.interactions import TYPED, Interactions, Training
 from tailwise.data.scores import at_rows, best_slate
 from tailwise.encode.text import ITEM_COLUMNS, item_texts
 from tailwise.errors import ArtifactError
@@ -34,6 +35,8 @@ MOST_WORDS = 1_000
 """Of an item: the first, so that one endless text does not fill the index."""
 MOST_ASKED = 128
 """Words of a request that are looked up, the weightiest."""
+TYPED_WORDS = "words typed"
+"""Key of ``Training.memo`` for what an earlier fit knew of queries, where the log at hand has none."""
 NOT_WORDS = frozenset({"item_id", "image", "time"})
 """Columns whose values are no words."""
 
@@ -67,6 +70,7 @@ class Words:
         offsets: (V + 1,) where each word's items begin.
         rows: (P,) items, word by word, rising within a word.
         values: (P,) what the word says of the item: BM25's weight.
+        typed: (T,) items, words and times of what people typed before they chose.
     """
 
     Config = WordsConfig
@@ -80,7 +84,10 @@ class Words:
         offsets: Rows,
         rows: Rows,
         values: Floats,
+        typed: tuple[Rows, Rows, Floats] | None = None,
     ) -> None:
+        nothing = np.zeros(0, np.int64)
+        self._typed = (nothing, nothing, np.zeros(0, np.float32)) if typed is None else typed
         self.config = config
         self._item_ids, self._vocabulary = item_ids, vocabulary
         self._offsets, self._rows, self._values = offsets, rows, values
@@ -95,6 +102,9 @@ class Words:
         catalogue = training.catalogue
         texts = item_texts(catalogue.frame, config.columns or word_columns(catalogue.frame))
         counted = [Counter(words_of(text)[:MOST_WORDS]) for text in texts]
+        typed = typed_words(training.interactions) or training.memo.get(TYPED_WORDS, {})
+        for row, words_typed in typed.items():
+            counted[row].update(words_typed)
         vocabulary = {word: place for place, word in enumerate(sorted({word for count in counted for word in count}))}
         sizes = [len(count) for count in counted]
         rows = np.repeat(np.arange(len(counted)), sizes)
@@ -104,6 +114,8 @@ class Words:
         values = bm25(words, times, lengths[rows] / max(lengths.mean(), 1e-9), config, items=len(counted))
         order = np.lexsort((rows, words))
         offsets = np.searchsorted(words[order], np.arange(len(vocabulary) + 1))
+        triples = [(row, vocabulary[word], n) for row, own in sorted(typed.items()) for word, n in own.items()]
+        kept = np.array(triples, np.int64).reshape(-1, 3).T
         return cls(
             config,
             catalogue.item_ids,
@@ -111,6 +123,7 @@ class Words:
             offsets=offsets,
             rows=rows[order],
             values=values[order],
+            typed=(kept[0], kept[1], kept[2].astype(np.float32)),
         )
 
     @classmethod
@@ -128,8 +141,13 @@ class Words:
             raise ArtifactError(f"{path} cannot be read ({error}); fit the model again") from error
         vocabulary = {word: place for place, word in enumerate(words)}
         rows = arrays["rows"].astype(np.int64)
+        typed = None
+        if "typed_rows" in arrays:
+            own, said = (arrays[name].astype(np.int64) for name in ("typed_rows", "typed_words"))
+            typed = (own, said, arrays["typed_times"])
+        offsets, values = arrays["offsets"], arrays["values"]
         return cls(
-            config, facts.item_ids, vocabulary=vocabulary, offsets=arrays["offsets"], rows=rows, values=arrays["values"]
+            config, facts.item_ids, vocabulary=vocabulary, offsets=offsets, rows=rows, values=values, typed=typed
         )
 
     def save(self, folder: Path) -> None:
@@ -137,7 +155,15 @@ class Words:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "words.json").write_text(json.dumps([*self._vocabulary]), encoding="utf-8")
         rows = self._rows.astype(np.int32)
-        save_arrays(folder / "words.safetensors", offsets=self._offsets, rows=rows, values=self._values)
+        save_arrays(
+            folder / "words.safetensors",
+            offsets=self._offsets,
+            rows=rows,
+            values=self._values,
+            typed_rows=self._typed[0],
+            typed_words=self._typed[1],
+            typed_times=self._typed[2],
+        )
 
     def __call__(self, request: Request, k: int) -> Slate:
         scores = self._scores(request)
@@ -145,6 +171,14 @@ class Words:
 
     def scores(self, request: Request, rows: Rows) -> Floats:
         return at_rows(self._scores(request), rows)
+
+    @property
+    def typed(self) -> dict[int, Counter[str]]:
+        """By an item's row, the words that people typed before they chose it, and how often."""
+        words, found = [*self._vocabulary], dict[int, Counter[str]]()
+        for row, word, times in zip(*(part.tolist() for part in self._typed), strict=True):
+            found.setdefault(row, Counter())[words[word]] = int(times)
+        return found
 
     def _scores(self, request: Request) -> Floats:
         """(M,) what every item earns; NaN for all when the request has no word that any item has."""
@@ -175,6 +209,17 @@ class Words:
             past[self._own[own]] += weight * self._own_values[own]
         share = self.config.taste if places else 1.0
         return asked + share * past / max(float(np.linalg.norm(past)), 1e-9)
+
+
+def typed_words(events: Interactions) -> dict[int, Counter[str]]:
+    """By an item's row, the words of queries that events for it came of, and how often; empty where none are known."""
+    found: dict[int, Counter[str]] = {}
+    if TYPED in events.context.columns:
+        typed = events.context[TYPED].cast(pl.String).to_list()
+        for row, query, likes in zip(events.rows.tolist(), typed, events.likes.tolist(), strict=True):
+            if query and likes:
+                found.setdefault(row, Counter()).update(words_of(query))
+    return found
 
 
 def bm25(words: Rows, times: Floats, lengths: Floats, config: WordsConfig, *, items: int) -> Floats:
