@@ -18,7 +18,7 @@ from tailwise.data.load import Dataset
 from tailwise.learn.asked import LEAST_EVENTS, with_words
 from tailwise.learn.fit import fit
 from tailwise.pipeline import Engine
-from tailwise.retrieve.words import TYPED_WORDS, Words, WordsConfig
+from tailwise.retrieve.words import TYPED_WORDS, TYPISTS, Words, WordsConfig
 from tailwise.types import Request
 
 ARTICLES, PEOPLE, EACH = 40, 150, 6
@@ -58,13 +58,30 @@ def first(engine: Engine, query: str, **more: object) -> str:
 
 
 def test_what_people_typed_finds_the_item_again(engine: Engine, tmp_path: Path) -> None:
-    found = [first(engine, f"the folk{n} again") == f"a{n:02d}" for n in range(ARTICLES)]
-    assert np.mean(found) > 0.9  # the rarest were hardly asked for
+    typists = desk(typed=True).events.filter(pl.col("query").str.contains("folk")).group_by("item_id")
+    people = dict(typists.agg(pl.col("user_id").n_unique()).iter_rows())
+    known = [n for n in range(ARTICLES) if people.get(f"a{n:02d}", 0) >= TYPISTS]
+    assert len(known) > 30
+    assert all(first(engine, f"the folk{n} again") == f"a{n:02d}" for n in known)
     assert first(engine, "nick39") == "a39"
     assert first(engine, "official7") == "a07"
 
     bare = fit(desk(typed=False), SHORT, settings=Settings(cache=tmp_path, threads=1))
     assert np.mean([first(bare, f"the folk{n} again") == f"a{n:02d}" for n in range(ARTICLES)]) < 0.1
+
+
+def test_a_word_that_few_people_typed_is_not_kept(engine: Engine, tmp_path: Path) -> None:
+    data = desk(typed=True)
+    secret = pl.when(pl.col("user_id").is_in(["u001", "u002"])).then(pl.lit("folk9 meyer@example.org"))
+    told = data.with_events(data.events.with_columns(query=secret.otherwise("query")))
+
+    run = fit(told, SHORT, settings=Settings(cache=tmp_path, threads=1))
+    run.save(tmp_path / "model")
+
+    (path,) = (tmp_path / "model").rglob("words.json")
+    words = path.read_text(encoding="utf-8")
+    assert '"folk39"' in words
+    assert "meyer" not in words
 
 
 def test_weights_with_a_query_are_learned_and_told(engine: Engine) -> None:
@@ -140,8 +157,8 @@ def test_a_later_fit_on_events_without_queries_keeps_what_was_typed(engine: Engi
 
     assert kept.typed == run.typed
     assert lost.typed == {}
-    assert kept(Request("r", query="folk12"), 1).item_ids.tolist() == ["a12"]
-    assert len(lost(Request("r", query="folk12"), 1)) == 0
+    assert kept(Request("r", query="folk35"), 1).item_ids.tolist() == ["a35"]
+    assert len(lost(Request("r", query="folk35"), 1)) == 0
 
 
 def _catalogue(data: Dataset) -> Catalogue:

@@ -37,6 +37,8 @@ MOST_ASKED = 128
 """Words of a request that are looked up, the weightiest."""
 TYPED_WORDS = "words typed"
 """Key of ``Training.memo`` for what an earlier fit knew of queries, where the log at hand has none."""
+TYPISTS = 3
+"""People who must have typed a word before a model keeps it."""
 NOT_WORDS = frozenset({"item_id", "image", "time"})
 """Columns whose values are no words."""
 
@@ -212,14 +214,26 @@ class Words:
 
 
 def typed_words(events: Interactions) -> dict[int, Counter[str]]:
-    """By an item's row, the words of queries that events for it came of, and how often; empty where none are known."""
+    """
+    By an item's row, the words of queries that events for it came of, and how often; empty where none are known.
+
+    Words that fewer than ``TYPISTS`` people ever typed are left out: they may be a name or an address.
+    """
     found: dict[int, Counter[str]] = {}
+    typists: dict[str, set[int]] = {}
     if TYPED in events.context.columns:
         typed = events.context[TYPED].cast(pl.String).to_list()
-        for row, query, likes in zip(events.rows.tolist(), typed, events.likes.tolist(), strict=True):
+        whole = zip(events.rows.tolist(), events.users.tolist(), typed, events.likes.tolist(), strict=True)
+        for row, user, query, likes in whole:
             if query and likes:
-                found.setdefault(row, Counter()).update(words_of(query))
-    return found
+                words = words_of(query)[:MOST_ASKED]
+                found.setdefault(row, Counter()).update(words)
+                for word in words:
+                    if len(own := typists.setdefault(word, set())) < TYPISTS:
+                        own.add(user)
+    common = {word for word, own in typists.items() if len(own) >= TYPISTS}
+    kept = {row: Counter({word: n for word, n in own.items() if word in common}) for row, own in found.items()}
+    return {row: own for row, own in kept.items() if own}
 
 
 def bm25(words: Rows, times: Floats, lengths: Floats, config: WordsConfig, *, items: int) -> Floats:
