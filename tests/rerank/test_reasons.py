@@ -307,6 +307,17 @@ def test_on_the_first_day_what_a_query_found_is_among_the_nearest_and_what_was_g
     assert [[reason["text"] for reason in own] for own in given] == [["From the catalogue"]] * 2
 
 
+def test_what_a_search_found_is_said_to_be_where_nothing_else_is() -> None:
+    slate = slate_of("heat", tail=[True])
+    query = np.array([0.0, 0.0, 1.0], np.float32)  # near to neither, in meaning
+
+    read = explain(replace(asking(), query="car chase", cache={QUERY: query}), slate)
+    unread = explain(replace(asking(), query="car chase"), slate)
+
+    assert read == [["Among the nearest to your search"]]
+    assert unread == [["From the long tail"]]
+
+
 def test_only_what_is_near_to_the_query_is_said_to_match_it() -> None:
     request = replace(asking(), cache={QUERY: np.array([1.0, 0.0, 0.0], np.float32)})
 

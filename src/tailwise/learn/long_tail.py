@@ -67,8 +67,8 @@ def fit_long_tail(
     notes: dict[str, float | str] = {
         "ndcg@10 without": round(float(before.earned.mean()), 4),
         "ndcg@10 with": round(float(after.earned.mean()), 4),
-        "coverage without": round(before.shown / items, 4),
-        "coverage with": round(after.shown / items, 4),
+        "coverage without": round(min(before.shown / items, 1.0), 4),  # items without events may be shown, too
+        "coverage with": round(min(after.shown / items, 1.0), 4),
         "decision": str(best),
     }
     return best.stage(config, cases.prices(best)), notes

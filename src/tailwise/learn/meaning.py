@@ -57,6 +57,7 @@ def embed_items(
         log.info("items have no text: no encoder")
         return None, np.zeros((len(texts), 1), np.float32)
 
+    log.info("texts are made of: %s", ", ".join(config.columns))
     if config.model == AUTO:
         model, why = chosen_encoder(texts)
         log.info("encoder: %s, for %s", model, why)

@@ -100,8 +100,8 @@ class Reasons:
 
         Each dict has ``kind`` and ``text``, and what the text names; where that is an item, its ``item_id``. In order
         of preference the kinds are rule, history, new_for, path, gate, similar, shared, new, popular and query; only
-        where none of them holds tail, else score, or liked for a stranger; where nobody has done anything yet, nearest
-        to a query, else listed.
+        where none of them holds nearest to a query, else tail, else score, or liked for a stranger; where nobody has
+        done anything yet, listed.
 
         Cost: O(k H D) for a history of H: some 0.2 ms for 10 items and 50 events beside what the facts take.
         """
@@ -111,14 +111,15 @@ class Reasons:
         personal = self._personal(request, top, liked, language) if liked.any() else []
         columns = [_rules(top), *personal[:-2], _advised(top), *personal[-2:], _new(top), _popular(top)]
         tail = top.columns.get("tail", np.zeros(len(top), bool)) & self._events
-        alone = "nearest" if (request.query or "").strip() and request.candidates is None else "listed"
+        searched = bool((request.query or "").strip()) and request.candidates is None
+        searched &= QUERY in request.cache or not self._events  # else nothing may have read it
         spoken = (liked & (request.past.rows >= 0)).any()  # what nobody knows says nothing of a person
-        last = "score" if spoken else "liked" if self._events else alone
+        last = "nearest" if searched else "score" if spoken else "liked" if self._events else "listed"
         columns.append(_asked(request, top, self.config.similar))
         reasons = np.empty(len(slate), object)
         reasons.fill(())
         for row, (found, is_tail) in enumerate(zip(zip(*columns, strict=True), tail, strict=True)):
-            known = _distinct(found)[: self.config.most] or [{"kind": "tail" if is_tail else last}]
+            known = _distinct(found)[: self.config.most] or [{"kind": "tail" if is_tail and not searched else last}]
             reasons[row] = tuple({**reason, "text": sentence(reason, language)} for reason in known)
         return slate.add(reasons=reasons)
 
