@@ -63,7 +63,8 @@ def test_only_changed_texts_are_embedded_again(embed: Embed, caplog: pytest.LogC
     with caplog.at_level("INFO", "tailwise.learn.meaning"):
         embed(changed)
 
-    assert [record.getMessage() for record in caplog.records] == ["items embedded: 12, of them afresh: 1"]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["texts are made of: title", "items embedded: 12, of them afresh: 1"]
 
 
 def test_vectors_are_unit_rows_of_the_asked_width_in_the_space_of_later_texts(embed: Embed) -> None:
@@ -132,3 +133,21 @@ def test_a_vector_that_is_no_number_counts_as_missing_with_a_warning(
     assert caplog.messages == ["texts whose vectors are no numbers count as missing: 1 of 12"]
     assert np.isfinite(vectors).all()
     assert np.flatnonzero(~vectors.any(axis=1)).tolist() == [3]
+
+
+def test_what_many_items_share_is_part_of_the_text(embed: Embed, caplog: pytest.LogCaptureFixture) -> None:
+    items = pl.DataFrame(
+        {
+            "item_id": [f"i{n:02d}" for n in range(20)],
+            "title": ["lamp"] * 20,
+            "brand": ["acme", "bolt"] * 10,
+            "serial": [f"s{n}" for n in range(20)],
+        }
+    )
+
+    with caplog.at_level("INFO", "tailwise.learn.meaning"):
+        _, vectors, _ = embed(items)
+
+    assert "texts are made of: title, brand" in [record.getMessage() for record in caplog.records]
+    assert (vectors[0] == vectors[2]).all()
+    assert not np.allclose(vectors[0], vectors[1])
