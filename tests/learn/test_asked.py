@@ -15,9 +15,16 @@ from tailwise.config import EncodeConfig, PipelineConfig, Settings, Step
 from tailwise.data.catalogue import Catalogue
 from tailwise.data.interactions import Interactions, Training
 from tailwise.data.load import Dataset
+from tailwise.learn import relearn
+from tailwise.learn.arrivals import events_of, plain_events, together
 from tailwise.learn.asked import LEAST_EVENTS, with_words
+from tailwise.learn.counts import Counts
 from tailwise.learn.fit import fit
+from tailwise.learn.prequential import fresh_cases
+from tailwise.learn.relearn import Lesson
+from tailwise.learn.replay import Replay
 from tailwise.pipeline import Engine
+from tailwise.rank.fusion import Fusion
 from tailwise.retrieve.words import TYPED_WORDS, TYPISTS, Words, WordsConfig
 from tailwise.types import Request
 
@@ -95,6 +102,21 @@ def test_weights_with_a_query_are_learned_and_told(engine: Engine) -> None:
     assert fusion.weights_for(Request("r", query="x")).tolist() != fusion.weights_for(Request("r")).tolist()
 
 
+def test_an_explanation_of_a_search_adds_up(engine: Engine) -> None:
+    told = engine.explain(request_id="r", query="folk39", k=3)
+
+    first = told.items[0]
+    parts = {part.source: part for part in first.sources}
+    assert first.item_id == "a39"
+    assert parts["words"].weight == pytest.approx(engine.stages[0].run.asked["words"])
+    assert sum(part.adds for part in first.sources) == pytest.approx(first.fused, abs=1e-5)
+
+    (stage,) = engine.stages  # with a query another source may count than without
+    apart = replace(stage, run=Fusion(stage.run.config, {"popular": 1.0}, {"words": 2.0}))
+    parts = replace(engine, stages=(apart,)).explain(request_id="r", query="folk39", k=1).items[0].sources
+    assert {part.source: part.weight for part in parts} == {"popular": 0.0, "words": 2.0}
+
+
 def test_a_model_that_is_opened_finds_the_same(engine: Engine, tmp_path: Path) -> None:
     engine.save(tmp_path / "model")
     again = Engine.open(tmp_path / "model")
@@ -159,6 +181,19 @@ def test_a_later_fit_on_events_without_queries_keeps_what_was_typed(engine: Engi
     assert lost.typed == {}
     assert kept(Request("r", query="folk35"), 1).item_ids.tolist() == ["a35"]
     assert len(lost(Request("r", query="folk35"), 1)) == 0
+
+
+def test_what_was_typed_stays_while_a_model_learns_on(engine: Engine) -> None:
+    fresh = desk(typed=False).events.tail(200).with_columns(pl.col("time") + 1e7)
+    whole = together(events_of(engine.people, engine.catalogue), plain_events(fresh), engine.catalogue)
+    held = fresh_cases(whole, 50, exclude_seen=False)
+    known = len(engine.catalogue)
+    lesson = Lesson(engine, whole, held, Replay(("popular", "words")), Counts(), 0, 1, None, known)
+
+    runs = relearn._sources(lesson, lesson.training(None, held_out=False), None, None)
+
+    assert runs["words"] is not engine.sources[1].run  # fitted anew
+    assert runs["words"].typed == engine.sources[1].run.typed
 
 
 def _catalogue(data: Dataset) -> Catalogue:

@@ -18,6 +18,7 @@ from tailwise.learn.prequential import fresh_cases, gains_of, judged
 from tailwise.learn.relearn import Lesson, relearned, tried
 from tailwise.learn.replay import Replay
 from tailwise.pipeline import Engine
+from tailwise.rank.fusion import Fusion
 
 QUICK = PipelineConfig(
     encode=EncodeConfig(model="hash", whiten_dim=16),
@@ -125,6 +126,14 @@ def test_new_slates_and_at_most_three_times_as_many_old_ones_teach_the_fusion(
     assert head.stages[0].run.weights != lesson.engine.stages[0].run.weights
     assert head.stages[2].run is lesson.engine.stages[2].run  # the first fusion alone
     assert relearn.with_head(lesson, lesson.engine, [], None) is lesson.engine
+
+    # What was learned from queries stays: what arrives has none.
+    first, *others = lesson.engine.stages
+    asked = Fusion(first.run.config, first.run.weights, {"ease": 0.5})
+    searching = replace(lesson.engine, stages=(replace(first, run=asked), *others))
+    after = relearn.with_head(replace(taught, engine=searching), searching, made.examples[:20], None).stages[0].run
+    assert after.weights == head.stages[0].run.weights
+    assert after.typed == {"ease": 0.5}
 
 
 def test_the_cases_stand_where_they_stood(lesson: Lesson) -> None:

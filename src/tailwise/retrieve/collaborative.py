@@ -50,7 +50,7 @@ class Ease(PairSource[EaseConfig]):
         """
         Solve for the weights.
 
-        Cost: O(E H + M³) time and O(M²) memory, M at most ``most_items``.
+        Cost: O(E H + M³) time, M at most ``most_items``; O(N²) memory, N at most 12,000 with texts.
         Source: Steck, WWW 2019, doi:10.1145/3308558.3313710; the decay at scoring time and the texts are ours.
         """
         training.report("ease", 0, 1)
@@ -61,10 +61,7 @@ class Ease(PairSource[EaseConfig]):
             counted = liked.T @ liked
         else:
             counted = counted[chosen][:, chosen]
-        every, near = chosen, None
-        if config.text_prior:
-            every, near = alike(training.catalogue.vectors, training.interactions, chosen)
-            near *= config.text_prior
+        every, near = alike(training.catalogue.vectors, training.interactions, chosen, config.text_prior)
         dense = weights_of_gram(counted, config.regularisation, near)
         weights = PairWeights(dense, chosen=every, n_items=training.interactions.n_items)
         if config.decay is None:  # on whole rows, which add up faster

@@ -60,17 +60,14 @@ class NextItem(PairSource[NextItemConfig]):
         """
         Solve for the weights.
 
-        Cost: O(E (window · basket)) sparse products and O(C³) time, O(C²) memory, C at most ``most_items``.
+        Cost: O(E (window · basket)) sparse products and O(C³) time, C at most ``most_items``; O(N²) memory, as EASE.
         Source: after SLIT, Choi et al., WWW 2021, arXiv 2103.16104; steps by moments and their weights are ours.
         """
         training.report("next_item", 0, 1)
         chosen = most_liked(training.interactions, config.most_items)
         counted: Counted | None = training.memo.get(STEPS)
         sums = step_sums(training.interactions, chosen, config) if counted is None else counted(chosen, config)
-        every, near = chosen, None
-        if config.text_prior:
-            every, near = alike(training.catalogue.vectors, training.interactions, chosen)
-            near *= config.text_prior
+        every, near = alike(training.catalogue.vectors, training.interactions, chosen, config.text_prior)
         dense = weights_of_sums(sums, config.regularisation, near)
         weights = PairWeights(dense, chosen=every, n_items=training.interactions.n_items)
         if config.decay is None:

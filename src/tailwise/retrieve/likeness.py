@@ -17,14 +17,15 @@ MOST = 12_000
 BLOCK = 1024
 
 
-def alike(vectors: Floats, interactions: Interactions, known: Rows) -> tuple[Rows, Any]:
+def alike(vectors: Floats, interactions: Interactions, known: Rows, weight: float = 1.0) -> tuple[Rows, Any]:
     """
-    How alike the texts of items are: by how much their cosine is above ``ABOVE``.
+    How alike the texts of items are: by how much their cosine is above ``ABOVE``, times a weight.
 
     Args:
         vectors: (M, D) unit rows of the catalogue; zeros where there is no text.
         interactions: Whose counts say who comes first.
         known: (C,) rows of the items that people tell of.
+        weight: 0 looks at no text.
 
     Returns:
         The rows of N items, ``known`` before those that texts alone tell of, and (N, N) sparse, at most ``NEAREST``
@@ -35,6 +36,9 @@ def alike(vectors: Floats, interactions: Interactions, known: Rows) -> tuple[Row
     """
     from scipy.sparse import csr_matrix, diags
 
+    nothing = known, csr_matrix((len(known), len(known)), dtype=np.float32)
+    if not weight:
+        return nothing
     counts = interactions.counts()
     beside = np.ones(len(vectors), bool)
     beside[known] = False
@@ -43,9 +47,9 @@ def alike(vectors: Floats, interactions: Interactions, known: Rows) -> tuple[Row
     rows = np.concatenate([known, others])
     found = _nearest(np.asarray(vectors[rows], np.float32))
     if not found.nnz:
-        return known, csr_matrix((len(known), len(known)), dtype=np.float32)
+        return nothing
     less = diags(np.sqrt(PULL / np.maximum(np.asarray(found.sum(axis=1)).ravel(), PULL)))
-    return rows, (less @ found @ less).tocsr().astype(np.float32)
+    return rows, (weight * (less @ found @ less)).tocsr().astype(np.float32)
 
 
 def _nearest(vectors: Floats) -> Any:
